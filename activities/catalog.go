@@ -1,0 +1,198 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/battwheels/runbook/internal/catalog"
+	"github.com/battwheels/runbook/internal/incident"
+	"github.com/battwheels/runbook/internal/restore"
+)
+
+// Catalog chooses, checks and keeps backups.
+type Catalog struct{ Base }
+
+// ChooseInput asks for the backup to restore.
+type ChooseInput struct {
+	Attempt
+	Before   time.Time `json:"before,omitzero"`    // only backups from before the damage
+	Want     string    `json:"want,omitempty"`     // the one that a person named
+	Excluded []string  `json:"excluded,omitempty"` // failed, or passed over
+}
+
+// CheckInput names the backup to check.
+type CheckInput struct {
+	Attempt
+	ID string `json:"id"`
+}
+
+// Retention is what retention did.
+type Retention struct {
+	Deleted    []string `json:"deleted,omitempty"`
+	Kept       int      `json:"kept"`
+	Frozen     bool     `json:"frozen,omitempty"`     // an incident is open
+	OldDropped []string `json:"oldDropped,omitempty"` // incidents whose collections set aside were dropped
+}
+
+// Findings is what BackupMonitor found.
+type Findings struct {
+	Healthy     bool          `json:"healthy"`
+	Newest      string        `json:"newest,omitempty"` // newest proven backup
+	AgeOfNewest time.Duration `json:"ageOfNewest,omitempty"`
+	Problems    []Problem     `json:"problems,omitempty"`
+}
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+func (b *Base) catalog(target string) *catalog.Catalog { return catalog.New(target, b.Config) }
+
+// ChooseBackup takes the newest proven backup from before the damage, or the one that a person named.
+func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (BackupRef, error) {
+	_, stop := beat(ctx)
+	defer stop()
+	c := a.catalog(in.Target)
+	entries, err := c.List(ctx)
+	if err != nil {
+		return BackupRef{}, err
+	}
+	var left []catalog.Entry
+	for _, e := range entries {
+		if e.ID == in.Want || !slices.Contains(in.Excluded, e.ID) {
+			left = append(left, e)
+		}
+	}
+	choice, err := c.Choose(left, in.Before, in.Want)
+	if folder, ferr := a.folder(in.Target, in.Incident); ferr == nil && in.Incident != "" {
+		if perr := folder.PutJSON("candidates.json", choice.Candidates); perr != nil {
+			return BackupRef{}, perr
+		}
+	}
+	if err != nil {
+		return BackupRef{}, typed(ctx, err)
+	}
+	return refOfEntry(choice.Entry), nil
+}
+
+// CheckBackup checks every byte of a backup and marks it as verified.
+func (a *Catalog) CheckBackup(ctx context.Context, in CheckInput) (BackupRef, error) {
+	report, stop := beat(ctx)
+	defer stop()
+	e, source, err := a.catalog(in.Target).Verify(ctx, in.ID, report)
+	if err != nil {
+		return BackupRef{}, typed(ctx, err)
+	}
+	ref := refOf(source.Manifest)
+	ref.ID, ref.State, ref.Suspect = e.ID, string(e.State), e.Suspect
+	return ref, nil
+}
+
+// MarkRestored notes that a backup has been restored and proven by digest: the best that can be said of one.
+func (a *Catalog) MarkRestored(ctx context.Context, at Attempt) error {
+	now := time.Now().UTC()
+	return a.catalog(at.Target).Mark(ctx, at.Backup, func(r *catalog.Record) {
+		r.State, r.RestoredAt = catalog.Restored, &now
+	})
+}
+
+// ApplyRetention deletes the backups that newer proven ones replace, and the collections set aside by incidents that are
+// closed and whose keep time has passed. It deletes nothing while an incident is open.
+func (a *Catalog) ApplyRetention(ctx context.Context, target string) (Retention, error) {
+	_, stop := beat(ctx)
+	defer stop()
+	t, err := a.target(target)
+	if err != nil {
+		return Retention{}, err
+	}
+	open, err := a.openIncidents(target)
+	if err != nil {
+		return Retention{}, err
+	}
+	now := time.Now().UTC()
+	r, err := a.catalog(target).Retain(ctx, catalog.RetainPolicy{
+		Keep: time.Duration(t.Backup.Retention), Now: now, Frozen: len(open) > 0,
+	})
+	if err != nil {
+		return Retention{}, typed(ctx, err)
+	}
+	out := Retention{Kept: len(r.Kept), Frozen: len(open) > 0}
+	for _, d := range r.Deleted {
+		out.Deleted = append(out.Deleted, d.ID)
+	}
+	if out.Frozen {
+		return out, nil
+	}
+	out.OldDropped, err = a.dropOld(ctx, target, now, time.Duration(t.Policy.KeepOld))
+	return out, err
+}
+
+// dropOld drops what closed incidents set aside, once the keep time has passed since they closed. What belongs to no
+// incident that we know of is left alone.
+func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, keep time.Duration) ([]string, error) {
+	db, err := a.Databases(target)
+	if err != nil {
+		return nil, err
+	}
+	olds, err := restore.Olds(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	var dropped []string
+	for _, o := range olds {
+		dir := filepath.Join(a.Config.Storage.Dir, "incidents", target, o.Incident)
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var c closed
+		err := incident.Folder{Dir: dir}.GetJSON(closedFile, &c)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return dropped, err
+		}
+		if now.Sub(c.ClosedAt) < keep {
+			continue
+		}
+		if _, err := restore.DropOld(ctx, db, o.Incident); err != nil {
+			return dropped, fmt.Errorf("drop what incident %s set aside: %w", o.Incident, err)
+		}
+		dropped = append(dropped, o.Incident)
+	}
+	return dropped, nil
+}
+
+// CheckBackups looks at the backups as a suspicious person would.
+func (a *Catalog) CheckBackups(ctx context.Context, target string) (Findings, error) {
+	_, stop := beat(ctx)
+	defer stop()
+	t, err := a.target(target)
+	if err != nil {
+		return Findings{}, err
+	}
+	f, err := a.catalog(target).Check(ctx, time.Now().UTC(), t.Monitor)
+	if err != nil {
+		return Findings{}, typed(ctx, err)
+	}
+	out := Findings{Healthy: f.Healthy, Newest: f.Newest.ID, AgeOfNewest: f.Age.Round(time.Minute)}
+	for _, p := range f.Problems {
+		out.Problems = append(out.Problems, Problem{Code: string(p.Code), Text: p.Text})
+	}
+	return out, nil
+}
+
+func refOfEntry(e catalog.Entry) BackupRef {
+	return BackupRef{
+		ID: e.ID, Time: e.Time, Kind: string(e.Kind), State: string(e.State), Collections: e.Collections,
+		Documents: e.Documents, Bytes: e.Bytes, Suspect: e.Suspect,
+	}
+}

@@ -1,0 +1,324 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/catalog"
+	"github.com/battwheels/runbook/internal/dump"
+	"github.com/battwheels/runbook/internal/restore"
+)
+
+// Data moves documents: dump, stage, prove, swap, verify.
+type Data struct{ Base }
+
+// DumpInput asks for a dump. The name is the workflow's, so that a second attempt finds or resumes the first one's.
+type DumpInput struct {
+	Target   string `json:"target"`
+	Name     string `json:"name"`
+	Kind     string `json:"kind"`
+	Incident string `json:"incident,omitempty"`
+	Salvage  bool   `json:"salvage,omitempty"` // go around what cannot be read
+}
+
+// LeaseInput takes the lease on a target's data.
+type LeaseInput struct {
+	Attempt
+	Purpose string `json:"purpose"`
+}
+
+// Staged is what lies beside the live data.
+type Staged struct {
+	Collections int      `json:"collections"`
+	Documents   int64    `json:"documents"`
+	Bytes       int64    `json:"bytes"`
+	Skipped     []string `json:"skipped,omitempty"` // names and why they are left alone
+}
+
+// Proof is what was read back from the staged copy, all of it equal to the backup.
+type Proof struct {
+	Documents int64 `json:"documents"`
+	Indexes   int   `json:"indexes"`
+}
+
+// Swapped counts what a swap, or its undoing, has renamed.
+type Swapped struct {
+	Placed int `json:"placed"`
+	Aside  int `json:"aside"`
+}
+
+// Verified is what was compared in place, all of it equal to the backup.
+type Verified struct {
+	Collections int        `json:"collections"`
+	Documents   int64      `json:"documents"`
+	Indexes     int        `json:"indexes"`
+	Expired     int64      `json:"expired,omitempty"` // by a TTL index, since
+	KeyCounts   []KeyCount `json:"keyCounts,omitempty"`
+}
+
+// MergeInput names the dump from which newer audit entries are taken.
+type MergeInput struct {
+	Attempt
+	Safety string `json:"safety"`
+}
+
+// Merged counts the audit entries that were put back.
+type Merged struct {
+	Inserted  int64 `json:"inserted"`
+	Existing  int64 `json:"existing"`
+	Conflicts int64 `json:"conflicts,omitempty"`
+}
+
+// DumpDatabase makes a backup of a target's database. While an incident is open the backup is marked, so that it is never
+// chosen by itself.
+func (a *Data) DumpDatabase(ctx context.Context, in DumpInput) (BackupRef, error) {
+	t, err := a.target(in.Target)
+	if err != nil {
+		return BackupRef{}, err
+	}
+	db, err := a.Databases(in.Target)
+	if err != nil {
+		return BackupRef{}, err
+	}
+	c := a.catalog(in.Target)
+	during := in.Incident
+	if during == "" {
+		open, err := a.openIncidents(in.Target)
+		if err != nil {
+			return BackupRef{}, err
+		}
+		if len(open) > 0 {
+			during = open[0]
+		}
+	}
+	report, stop := beat(ctx)
+	defer stop()
+	m, err := dump.Run(ctx, db, dump.Options{
+		Root: c.Root, Name: in.Name, Target: in.Target, Kind: backup.Kind(in.Kind), Salvage: in.Salvage,
+		Level: t.Backup.Level, Parallel: t.Backup.Parallel, Progress: report, Tool: Tool,
+	})
+	if err != nil {
+		return BackupRef{}, typed(ctx, err)
+	}
+	if during != "" {
+		if err := c.Mark(ctx, m.Name, func(r *catalog.Record) { r.DuringIncident = during }); err != nil {
+			return BackupRef{}, err
+		}
+	}
+	return refOf(m), nil
+}
+
+// AcquireLease takes the lease on the target's data and returns its fencing token.
+func (a *Data) AcquireLease(ctx context.Context, in LeaseInput) (int64, error) {
+	db, err := a.Databases(in.Target)
+	if err != nil {
+		return 0, err
+	}
+	l, err := restore.Acquire(ctx, db, restore.Holder{Owner: "restore/" + in.Target, Run: in.Run, Purpose: in.Purpose}, false)
+	return l.Token, typed(ctx, err)
+}
+
+// ReleaseLease gives the lease back. One that somebody else holds by now is left alone.
+func (a *Data) ReleaseLease(ctx context.Context, at Attempt) error {
+	l, err := a.lease(at)
+	if err != nil {
+		return err
+	}
+	err = l.Release(ctx)
+	if _, lost := errors.AsType[*restore.LeaseLostError](err); lost {
+		return nil
+	}
+	return err
+}
+
+// StageBackup loads the backup into collections of this attempt, beside the live ones.
+func (a *Data) StageBackup(ctx context.Context, at Attempt) (Staged, error) {
+	o, stop, err := a.staging(ctx, at)
+	if err != nil {
+		return Staged{}, err
+	}
+	defer stop()
+	s, err := restore.Stage(ctx, o)
+	if err != nil {
+		return Staged{}, typed(ctx, err)
+	}
+	out := Staged{Documents: s.Documents, Bytes: s.Bytes}
+	for _, c := range s.Collections {
+		if c.Skipped != "" {
+			out.Skipped = append(out.Skipped, c.Name+" ("+c.Skipped+")")
+			continue
+		}
+		out.Collections++
+	}
+	return out, nil
+}
+
+// ProveStaging reads the staged copy back and compares it with the backup.
+func (a *Data) ProveStaging(ctx context.Context, at Attempt) (Proof, error) {
+	o, stop, err := a.staging(ctx, at)
+	if err != nil {
+		return Proof{}, err
+	}
+	defer stop()
+	p, err := restore.Prove(ctx, o)
+	return Proof{Documents: p.Documents, Indexes: p.Indexes}, typed(ctx, err)
+}
+
+// SwapCollections sets the live collections aside and puts the staged ones in their place.
+func (a *Data) SwapCollections(ctx context.Context, at Attempt) (Swapped, error) {
+	return a.rename(ctx, at, restore.Swap)
+}
+
+// RollBackSwap renames everything back.
+func (a *Data) RollBackSwap(ctx context.Context, at Attempt) (Swapped, error) {
+	return a.rename(ctx, at, restore.RollBack)
+}
+
+func (a *Data) rename(ctx context.Context, at Attempt, do func(context.Context, restore.SwapOptions) (restore.Swapped, error)) (Swapped, error) {
+	_, stop := beat(ctx)
+	defer stop()
+	o, err := a.swapping(at)
+	if err != nil {
+		return Swapped{}, err
+	}
+	s, err := do(ctx, o)
+	return Swapped{Placed: s.Placed, Aside: s.Aside}, typed(ctx, err)
+}
+
+// VerifyRestored compares the live database with the backup, and counts what people know.
+func (a *Data) VerifyRestored(ctx context.Context, at Attempt) (Verified, error) {
+	o, stop, err := a.staging(ctx, at)
+	if err != nil {
+		return Verified{}, err
+	}
+	defer stop()
+	t, err := a.target(at.Target)
+	if err != nil {
+		return Verified{}, err
+	}
+	v, err := restore.VerifyInPlace(ctx, o)
+	if err != nil {
+		return Verified{}, typed(ctx, err)
+	}
+	if len(v.Differences) > 0 {
+		return Verified{}, notVerified(v)
+	}
+	out := Verified{Collections: v.Collections, Documents: v.Documents, Indexes: v.Indexes, Expired: v.TTLExpired}
+	before := keyCounts(t, o.Source.Manifest)
+	for _, name := range t.Verify.KeyCounts {
+		k := KeyCount{Name: name, Backup: before[name], Now: int64(v.Collections)}
+		if name != collectionsCount {
+			k.Now = v.Counts[name]
+		}
+		out.KeyCounts = append(out.KeyCounts, k)
+	}
+	return out, nil
+}
+
+// MergeAuditLogs puts back the audit entries that are newer than the backup.
+func (a *Data) MergeAuditLogs(ctx context.Context, in MergeInput) (Merged, error) {
+	t, err := a.target(in.Target)
+	if err != nil {
+		return Merged{}, err
+	}
+	db, err := a.Databases(in.Target)
+	if err != nil {
+		return Merged{}, err
+	}
+	_, stop := beat(ctx)
+	defer stop()
+	c := a.catalog(in.Target)
+	from, err := c.Source(ctx, in.Backup)
+	if err != nil {
+		return Merged{}, typed(ctx, err)
+	}
+	safety, err := c.Source(ctx, in.Safety)
+	if err != nil {
+		return Merged{}, typed(ctx, err)
+	}
+	var out Merged
+	for _, l := range t.AuditLogs {
+		m, err := restore.MergeNewer(ctx, db, safety, l.Collection, l.Time, from.Manifest.StartedAt)
+		if err != nil {
+			return out, typed(ctx, fmt.Errorf("audit log %s: %w", l.Collection, err))
+		}
+		out.Inserted += m.Inserted
+		out.Existing += m.Existing
+		out.Conflicts += m.Conflicts
+	}
+	return out, nil
+}
+
+// RemoveStaging drops the staged collections of this attempt, and nothing else.
+func (a *Data) RemoveStaging(ctx context.Context, at Attempt) error {
+	db, err := a.Databases(at.Target)
+	if err != nil {
+		return err
+	}
+	_, stop := beat(ctx)
+	defer stop()
+	_, err = restore.Unstage(ctx, db, at.Token)
+	return typed(ctx, err)
+}
+
+func (a *Data) lease(at Attempt) (restore.Lease, error) {
+	db, err := a.Databases(at.Target)
+	if err != nil {
+		return restore.Lease{}, err
+	}
+	return restore.Held(db, restore.Holder{Owner: "restore/" + at.Target, Run: at.Run}, at.Token), nil
+}
+
+func (a *Data) staging(ctx context.Context, at Attempt) (restore.StageOptions, func(), error) {
+	nothing := func() {}
+	db, err := a.Databases(at.Target)
+	if err != nil {
+		return restore.StageOptions{}, nothing, err
+	}
+	l, err := a.lease(at)
+	if err != nil {
+		return restore.StageOptions{}, nothing, err
+	}
+	source, err := a.catalog(at.Target).Source(ctx, at.Backup)
+	if err != nil {
+		return restore.StageOptions{}, nothing, typed(ctx, err)
+	}
+	dir, err := a.stagingDir(at)
+	if err != nil {
+		return restore.StageOptions{}, nothing, err
+	}
+	t, err := a.target(at.Target)
+	if err != nil {
+		return restore.StageOptions{}, nothing, err
+	}
+	report, stop := beat(ctx)
+	return restore.StageOptions{DB: db, Source: source, Lease: l, Dir: dir, Parallel: t.Backup.Parallel, Progress: report}, stop, nil
+}
+
+func (a *Data) swapping(at Attempt) (restore.SwapOptions, error) {
+	db, err := a.Databases(at.Target)
+	if err != nil {
+		return restore.SwapOptions{}, err
+	}
+	l, err := a.lease(at)
+	if err != nil {
+		return restore.SwapOptions{}, err
+	}
+	dir, err := a.stagingDir(at)
+	if err != nil {
+		return restore.SwapOptions{}, err
+	}
+	return restore.SwapOptions{DB: db, Lease: l, Incident: at.Incident, Dir: dir}, nil
+}
+
+// stagingDir is this attempt's own folder: an older attempt's journal is never read.
+func (b *Base) stagingDir(at Attempt) (string, error) {
+	folder, err := b.folder(at.Target, at.Incident)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(folder.Dir, fmt.Sprintf("staging-%d", at.Token)), nil
+}

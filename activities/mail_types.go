@@ -1,0 +1,149 @@
+package activities
+
+import "time"
+
+// MailKind is what a mail to the people inside is about.
+type MailKind string
+
+// The mails to the people inside.
+const (
+	MailAsk      MailKind = "ask"      // a plan waits for approval, or a question for a decision
+	MailEscalate MailKind = "escalate" // nobody has answered
+	MailDone     MailKind = "done"
+	MailMonitor  MailKind = "monitor"
+	MailRemind   MailKind = "report-reminder"
+	MailOverdue  MailKind = "report-overdue"
+)
+
+// TellInput is a mail to the people inside. Key makes it one mail however often the step runs.
+type TellInput struct {
+	Target     string        `json:"target"`
+	Incident   string        `json:"incident,omitempty"`
+	Kind       MailKind      `json:"kind"`
+	Key        string        `json:"key"`
+	Question   string        `json:"question,omitempty"`
+	Choices    []string      `json:"choices,omitempty"`
+	Plan       *Plan         `json:"plan,omitempty"`
+	Summary    string        `json:"summary,omitempty"`
+	Outcome    string        `json:"outcome,omitempty"`
+	Findings   *Findings     `json:"findings,omitempty"`
+	Ended      *Ended        `json:"ended,omitempty"` // of a recovery
+	Asked      time.Time     `json:"asked,omitzero"`
+	Deadline   time.Time     `json:"deadline,omitzero"` // of the report
+	Left       time.Duration `json:"left,omitempty"`
+	Draft      string        `json:"draft,omitempty"` // path of the report's draft
+	WorkflowID string        `json:"workflowId,omitempty"`
+}
+
+// Ended is how a recovery went, for the mail to the people inside.
+type Ended struct {
+	Backup             string        `json:"backup"`
+	BackupAt           time.Time     `json:"backupAt"`
+	Restored           int64         `json:"restored"`
+	Lost               int64         `json:"lost"`
+	SafetyDump         string        `json:"safetyDump,omitempty"`
+	Downtime           time.Duration `json:"downtime"`
+	RTO                time.Duration `json:"rto"`
+	RTOTarget          time.Duration `json:"rtoTarget"`
+	RPO                time.Duration `json:"rpo"`
+	RPOTarget          time.Duration `json:"rpoTarget"`
+	KeyCounts          []KeyCount    `json:"keyCounts,omitempty"`
+	MailsSent          int           `json:"mailsSent"`
+	MailsUndeliverable int           `json:"mailsUndeliverable"`
+	MailsUnknown       int           `json:"mailsUnknown"`
+	Warnings           []string      `json:"warnings,omitempty"`
+	ReportDue          time.Time     `json:"reportDue"`
+}
+
+// FreezeInput says what the mail to every active organization tells.
+type FreezeInput struct {
+	Target     string    `json:"target"`
+	Incident   string    `json:"incident"`
+	DetectedAt time.Time `json:"detectedAt"`
+	BackupAt   time.Time `json:"backupAt"`
+	StoppedAt  time.Time `json:"stoppedAt"`
+	HealthyAt  time.Time `json:"healthyAt"`
+	Since      time.Time `json:"since,omitzero"` // when the damage began, where that is known
+	Backup     string    `json:"backup"`
+	SafetyDump string    `json:"safetyDump,omitempty"`
+}
+
+// Outbox counts the mails that are frozen; addresses and words lie in the incident's folder only.
+type Outbox struct {
+	Organizations  int `json:"organizations"` // active ones
+	Mails          int `json:"mails"`
+	WithoutAddress int `json:"withoutAddress"`
+	Batches        int `json:"batches"`
+	BatchSize      int `json:"batchSize"`
+}
+
+// SendInput names one batch.
+type SendInput struct {
+	Target   string `json:"target"`
+	Incident string `json:"incident"`
+	Batch    int    `json:"batch"` // from 0
+}
+
+// Sent counts what became of a batch.
+type Sent struct {
+	Sent    int `json:"sent"`
+	Refused int `json:"refused"`           // bad addresses, listed in the ledger
+	Unknown int `json:"unknown,omitempty"` // outcome never learned; listed for a person
+}
+
+// Draft says where a report lies, and proves what it was.
+type Draft struct {
+	Markdown string `json:"markdown"`
+	HTML     string `json:"html"`
+	Events   int    `json:"events"` // of the histories that it was drawn from
+}
+
+// Execution names one run of a workflow.
+type Execution struct {
+	WorkflowID string `json:"workflowId"`
+	RunID      string `json:"runId"`
+}
+
+// Answer is what a person said to a playbook.
+type Answer struct {
+	At     time.Time `json:"at"`
+	Door   string    `json:"door"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+	Denied string    `json:"denied,omitempty"`
+}
+
+// DraftInput says what a report tells; its timeline is read from the histories.
+type DraftInput struct {
+	Target             string        `json:"target"`
+	Incident           string        `json:"incident"`
+	Histories          []Execution   `json:"histories"`
+	Outcome            string        `json:"outcome"`
+	Summary            string        `json:"summary"`
+	DetectedAt         time.Time     `json:"detectedAt"`
+	StoppedAt          time.Time     `json:"stoppedAt,omitzero"`
+	HealthyAt          time.Time     `json:"healthyAt,omitzero"`
+	Backup             *BackupRef    `json:"backup,omitempty"`
+	Plan               string        `json:"plan,omitempty"`
+	ApprovedBy         string        `json:"approvedBy,omitempty"`
+	EmergencyDump      string        `json:"emergencyDump,omitempty"`
+	SafetyDump         string        `json:"safetyDump,omitempty"`
+	Restored           int64         `json:"restored"`
+	Lost               int64         `json:"lost"`
+	AuditMerged        int64         `json:"auditMerged"`
+	KeyCounts          []KeyCount    `json:"keyCounts,omitempty"`
+	RPO                time.Duration `json:"rpo"`
+	RTO                time.Duration `json:"rto"`
+	Organizations      int           `json:"organizations"`
+	MailsSent          int           `json:"mailsSent"`
+	MailsUndeliverable int           `json:"mailsUndeliverable"`
+	MailsUnknown       int           `json:"mailsUnknown"`
+	Answers            []Answer      `json:"answers,omitempty"`
+	Warnings           []string      `json:"warnings,omitempty"`
+	Database           string        `json:"database"`
+	Since              time.Time     `json:"since,omitzero"`
+	Due                time.Time     `json:"due"`
+	PostedAt           time.Time     `json:"postedAt,omitzero"`
+	PostedURL          string        `json:"postedUrl,omitempty"`
+	PostedBy           string        `json:"postedBy,omitempty"`
+}

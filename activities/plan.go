@@ -1,0 +1,201 @@
+package activities
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/config"
+)
+
+// Plan is what a person approves: which backup replaces what, and what that costs, counted by document. The whole of
+// it lies in the incident's folder as plan.json; what stands here is small enough for the history.
+type Plan struct {
+	Code     string    `json:"code"` // short code over backup, counts and the database's state
+	Target   string    `json:"target"`
+	Incident string    `json:"incident"`
+	Backup   BackupRef `json:"backup"`
+	// Emergency is the dump that the database's state was taken from; empty where nothing could be read.
+	Emergency string `json:"emergency,omitempty"`
+
+	// Radius is what the restore changes, against the database as it is: Added are documents that the database has and
+	// the backup lacks (they would leave), Changed go back to the backup's version, Missing come back.
+	Radius      backup.Counts `json:"radius"`
+	RadiusKnown bool          `json:"radiusKnown"`
+	Collections []RadiusOf    `json:"collections,omitempty"` // the most affected ones
+	Tenants     []RadiusOf    `json:"tenants,omitempty"`     // the most affected ones
+	TenantsHit  int           `json:"tenantsHit"`
+	ComeBack    []string      `json:"comeBack,omitempty"`  // collections that the database has lost
+	MoveAside   []string      `json:"moveAside,omitempty"` // collections that the backup does not have
+	LeftAlone   []string      `json:"leftAlone,omitempty"` // what this restore does not touch
+	KeyCounts   []KeyCount    `json:"keyCounts"`
+	Writers     []string      `json:"writers"`
+	Warnings    []string      `json:"warnings,omitempty"`
+	DrawnAt     time.Time     `json:"drawnAt"`
+}
+
+// RadiusOf is the blast radius in one collection or organization.
+type RadiusOf struct {
+	Name string `json:"name"`
+	backup.Counts
+}
+
+// KeyCount is a count that people know, before and after. "collections" counts collections.
+type KeyCount struct {
+	Name   string `json:"name"`
+	Backup int64  `json:"backup"`
+	Now    int64  `json:"now"` // -1 where unknown
+}
+
+// Loss is how many of the database's documents would not survive the restore as they are.
+func (p Plan) Loss() int64 { return p.Radius.Added + p.Radius.Changed }
+
+// collectionsCount is the key count that counts collections instead of documents.
+const collectionsCount = "collections"
+
+// shown bounds the lists of a plan that go to the history; plan.json has them whole.
+const shown = 10
+
+// PlanInput asks for a plan: what restoring the attempt's backup would change against a dump of the database.
+type PlanInput struct {
+	Attempt
+	Against  string   `json:"against,omitempty"` // id of the dump; empty where nothing could be read
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// DrawPlan counts by document what a restore would change, and gives that plan a code.
+func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
+	t, err := a.target(in.Target)
+	if err != nil {
+		return Plan{}, err
+	}
+	_, stop := beat(ctx)
+	defer stop()
+	c := a.catalog(in.Target)
+	from, err := c.Source(ctx, in.Backup)
+	if err != nil {
+		return Plan{}, typed(ctx, err)
+	}
+	folder, err := a.folder(in.Target, in.Incident)
+	if err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings}
+	p.Backup.ID = in.Backup
+	if t.Application.Supervisor != nil {
+		p.Writers = t.Application.Supervisor.Programs
+	} else if t.Application.Command != nil {
+		p.Writers = []string{strings.Join(t.Application.Command.Stop, " ")}
+	} else {
+		p.Warnings = append(p.Warnings, "No application is configured: nothing will be stopped, only checked for quiet.")
+	}
+	before := keyCounts(t, from.Manifest)
+	now := map[string]int64{}
+	state := "unread"
+	if in.Against != "" {
+		live, err := c.Source(ctx, in.Against)
+		if err != nil {
+			return Plan{}, typed(ctx, err)
+		}
+		diff, err := backup.Compare(ctx, from, live, backup.CompareOptions{TenantField: t.Tenants.Field, Parallel: t.Backup.Parallel})
+		if err != nil {
+			return Plan{}, typed(ctx, err)
+		}
+		p.Radius, p.RadiusKnown = diff.Total, true
+		p.Collections, p.Tenants = most(diff.Collections), most(diff.Tenants)
+		for _, c := range diff.Tenants {
+			if c.Added+c.Changed+c.Missing > 0 {
+				p.TenantsHit++
+			}
+		}
+		p.ComeBack, p.MoveAside = diff.GoneCollections, diff.NewCollections
+		now = keyCounts(t, live.Manifest)
+		state = digestOf(live.Manifest)
+		if n := len(live.Manifest.Unreadable); n > 0 {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%d places of the database could not be read; what stands there is not counted.", n))
+		}
+		if err := folder.PutJSON(radiusFile(in.Against), diff); err != nil {
+			return Plan{}, err
+		}
+	}
+	for _, name := range t.Verify.KeyCounts {
+		k := KeyCount{Name: name, Backup: before[name], Now: -1}
+		if p.RadiusKnown {
+			k.Now = now[name]
+		}
+		p.KeyCounts = append(p.KeyCounts, k)
+	}
+	p.LeftAlone = leftAlone(from.Manifest)
+	p.Code = codeOf(in.Target, in.Backup, digestOf(from.Manifest), state, fmt.Sprint(p.Radius))
+	p.DrawnAt = time.Now().UTC()
+	if err := folder.PutJSON("plan-"+p.Code+".json", p); err != nil {
+		return Plan{}, err
+	}
+	p.ComeBack, p.MoveAside = p.ComeBack[:min(len(p.ComeBack), shown)], p.MoveAside[:min(len(p.MoveAside), shown)]
+	return p, nil
+}
+
+// most lists the entries that a restore changes most, biggest first.
+func most(all map[string]backup.Counts) []RadiusOf {
+	var list []RadiusOf
+	for name, c := range all {
+		if c.Added+c.Changed+c.Missing > 0 {
+			list = append(list, RadiusOf{name, c})
+		}
+	}
+	slices.SortFunc(list, func(x, y RadiusOf) int {
+		return cmp.Or(cmp.Compare(y.Added+y.Changed+y.Missing, x.Added+x.Changed+x.Missing), cmp.Compare(x.Name, y.Name))
+	})
+	return list[:min(len(list), shown)]
+}
+
+func keyCounts(t config.Target, m *backup.Manifest) map[string]int64 {
+	counts := map[string]int64{}
+	for _, name := range t.Verify.KeyCounts {
+		if name == collectionsCount {
+			counts[name] = int64(len(m.Collections))
+		} else if c := m.Collection(name); c != nil {
+			counts[name] = c.Digest.Documents
+		}
+	}
+	return counts
+}
+
+func leftAlone(m *backup.Manifest) []string {
+	var names []string
+	for _, c := range m.Collections {
+		if c.Type == backup.TypeTimeseries {
+			names = append(names, c.Name+" (time series)")
+		}
+	}
+	return names
+}
+
+// digestOf is one word for the content of a whole backup.
+func digestOf(m *backup.Manifest) string {
+	h := sha256.New()
+	for _, c := range m.Collections {
+		fmt.Fprintln(h, c.Name, c.Digest.Documents, c.Digest)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// codeOf makes the short code that an approval must repeat: letters and digits that are not mistaken for each other.
+func codeOf(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	const alphabet = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+	code := make([]byte, 6)
+	for i := range code {
+		code[i] = alphabet[int(sum[i])%len(alphabet)]
+	}
+	return string(code[:3]) + "-" + string(code[3:])
+}
+
+// radiusFile holds a whole blast radius, counted against one dump.
+func radiusFile(against string) string { return "radius-" + against + ".json" }

@@ -1,0 +1,180 @@
+package activities
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/report"
+)
+
+// The files of a report in the incident's folder.
+const (
+	reportMarkdown = "report.md"
+	reportHTML     = "report.html"
+)
+
+// DraftReport draws the report from the histories and the incident's folder, exports the histories beside it, and seals the
+// folder with a list of SHA-256 sums. It may run again, with more to tell.
+func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error) {
+	_, stop := beat(ctx)
+	defer stop()
+	folder, err := a.folder(in.Target, in.Incident)
+	if err != nil {
+		return Draft{}, err
+	}
+	f := facts(in)
+	var spans []span
+	events := 0
+	for _, e := range in.Histories {
+		h, err := history(ctx, a.Temporal, e)
+		if err != nil {
+			return Draft{}, err
+		}
+		name, _, _ := strings.Cut(e.WorkflowID, "/")
+		lines, done := timeline(name, h)
+		for _, l := range lines {
+			f.Timeline = append(f.Timeline, report.Event{At: l.at, ID: l.event, Text: l.text})
+		}
+		spans = append(spans, done...)
+		events += len(h.GetEvents())
+		data, err := exported(h)
+		if err != nil {
+			return Draft{}, fmt.Errorf("export history of %s: %w", e.WorkflowID, err)
+		}
+		if err := folder.WriteFile("history-"+name+".json", data); err != nil {
+			return Draft{}, err
+		}
+		kept := report.History{Name: name, WorkflowID: e.WorkflowID, RunID: e.RunID}
+		if a.Link != nil {
+			kept.URL = a.Link(e.WorkflowID, e.RunID)
+		}
+		f.Histories = append(f.Histories, kept)
+	}
+	slices.SortStableFunc(f.Timeline, func(x, y report.Event) int { return x.At.Compare(y.At) })
+	cite(&f, in, spans)
+	if in.SafetyDump != "" {
+		var radius backup.Diff
+		if err := folder.GetJSON(radiusFile(in.SafetyDump), &radius); err != nil {
+			return Draft{}, err
+		}
+		f.Loss = &report.Counts{
+			Added: radius.Total.Added, Changed: radius.Total.Changed, Missing: radius.Total.Missing, Event: last(spans, "DrawPlan").event,
+		}
+	}
+	md, err := report.Markdown(f)
+	if err != nil {
+		return Draft{}, err
+	}
+	html, err := report.HTML(f)
+	if err != nil {
+		return Draft{}, err
+	}
+	if err := folder.WriteFile(reportMarkdown, []byte(md)); err != nil {
+		return Draft{}, err
+	}
+	if err := folder.WriteFile(reportHTML, []byte(html)); err != nil {
+		return Draft{}, err
+	}
+	// The sums come last: they are of everything else.
+	if _, err := folder.Sum(ctx); err != nil {
+		return Draft{}, err
+	}
+	return Draft{Markdown: folder.Path(reportMarkdown), HTML: folder.Path(reportHTML), Events: events}, nil
+}
+
+// facts are what the playbook itself knows.
+func facts(in DraftInput) report.Facts {
+	f := report.Facts{
+		Target: in.Target, Database: in.Database, Incident: in.Incident, Playbook: "DatabaseCorruption", Outcome: in.Outcome, Summary: in.Summary,
+		Detected: report.Moment{At: in.DetectedAt}, Since: report.Moment{At: in.Since},
+		Stopped: report.Moment{At: in.StoppedAt}, Healthy: report.Moment{At: in.HealthyAt},
+		RTOTarget: in.RTO, RPOTarget: in.RPO, Restored: in.Restored, Warnings: in.Warnings,
+		DraftedAt: time.Now().UTC(), Due: in.Due,
+	}
+	if !in.HealthyAt.IsZero() {
+		f.RTO, f.Downtime = in.HealthyAt.Sub(in.DetectedAt), in.HealthyAt.Sub(in.StoppedAt)
+	}
+	for _, k := range in.KeyCounts {
+		f.KeyCounts = append(f.KeyCounts, report.KeyCount{Name: k.Name, Before: -1, Backup: k.Backup, After: k.Now})
+	}
+	for _, x := range in.Answers {
+		f.Approvals = append(f.Approvals, report.Approval{At: x.At, Action: x.Door, By: x.By, Reason: x.Reason, Denied: x.Denied})
+	}
+	if b := in.Backup; b != nil {
+		f.Plan = &report.Plan{
+			Code: in.Plan, Backup: b.ID, BackupAt: b.Time, State: b.State, Collections: b.Collections, Documents: b.Documents, Bytes: b.Bytes,
+		}
+		if !in.StoppedAt.IsZero() {
+			f.RPO = in.StoppedAt.Sub(b.Time)
+		}
+	}
+	if in.PostedURL != "" {
+		f.Posted = &report.Posted{URL: in.PostedURL, By: in.PostedBy, At: in.PostedAt}
+	}
+	return f
+}
+
+// cite adds what the histories prove, each statement with the event that it rests on.
+func cite(f *report.Facts, in DraftInput, spans []span) {
+	if len(f.Timeline) > 0 {
+		f.Detected.Event = f.Timeline[0].ID
+	}
+	f.Stopped.Event, f.Healthy.Event = last(spans, "StopApplication").event, last(spans, "StartApplication").event
+	if f.Plan != nil {
+		f.Plan.Event = last(spans, "DrawPlan").event
+	}
+	say := func(list *[]report.Statement, activity, text string) {
+		if s := last(spans, activity); s.event != "" {
+			*list = append(*list, report.Statement{Text: text, Event: s.event})
+		}
+	}
+	say(&f.Verified, "CheckBackup", "Every file of the backup was compared with its SHA-256, and every document in it walked, before anything was staged.")
+	say(&f.Verified, "ProveStaging", "Every document of the staged copy was read back and compared with the backup by digest, every index by its specification.")
+	say(&f.Verified, "ProveQuiet", "It was seen that nobody wrote to the database any more.")
+	say(&f.Verified, "VerifyRestored", "After the swap, every document and index of the live database was compared with the backup again.")
+	dumps := 0
+	for _, s := range spans {
+		if s.activity == "DumpDatabase" {
+			id := []string{in.EmergencyDump, in.SafetyDump}[min(dumps, 1)]
+			f.Kept = append(f.Kept, report.Statement{
+				Text: []string{"Emergency dump of all that could be read: ", "Safety dump of what stood there right before the swap: "}[min(dumps, 1)] + id, Event: s.event,
+			})
+			dumps++
+		}
+	}
+	if in.AuditMerged > 0 {
+		say(&f.Kept, "MergeAuditLogs", fmt.Sprintf("%d audit entries newer than the backup were put back.", in.AuditMerged))
+	}
+	say(&f.Kept, "SwapCollections", "What stood there before is kept in collections named runbook.old."+in.Incident+".* until the keep time has passed.")
+	if in.Organizations > 0 {
+		f.Mails = &report.Mails{
+			Organizations: in.Organizations, Sent: in.MailsSent, Failed: in.MailsUndeliverable, Unknown: in.MailsUnknown,
+			Event: cmp.Or(last(spans, "SendBatch").event, last(spans, "FreezeMails").event),
+		}
+	}
+	names := map[string]string{
+		"DumpDatabase": "Dump", "CheckBackup": "Check", "StageBackup": "Stage", "ProveStaging": "Prove", "StopApplication": "Stop",
+		"SwapCollections": "Swap", "VerifyRestored": "Verify", "StartApplication": "Start", "SendBatch": "Mail",
+	}
+	for _, s := range spans {
+		if name := names[s.activity]; name != "" {
+			f.Phases = append(f.Phases, report.Phase{Name: name, From: s.from, To: s.to, Event: s.event})
+		}
+	}
+	slices.SortStableFunc(f.Phases, func(x, y report.Phase) int { return x.From.Compare(y.From) })
+}
+
+// last is the last time that a step came to its end.
+func last(spans []span, activity string) span {
+	for _, s := range slices.Backward(spans) {
+		if s.activity == activity {
+			return s
+		}
+	}
+	return span{}
+}

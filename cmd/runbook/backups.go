@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/catalog"
+)
+
+func (a *app) backups() *cobra.Command {
+	c := &cobra.Command{Use: "backups", Short: "List and check the backups of a target"}
+	c.AddCommand(a.backupsList(), a.backupsVerify())
+	return c
+}
+
+func (a *app) backupsList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list [TARGET]",
+		Short: "List every backup on this host, newest first, with what is known of it",
+		Long: `List every backup on this host, newest first: runbook's own and those of other tools, half-written ones too, each with
+its state and the reason for it. It reads directories only: no server is asked.
+
+` + exitHelp,
+		Example: "  runbook backups list battwheels\n  runbook backups list --json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			target, _, err := a.target(cfg, args)
+			if err != nil {
+				return err
+			}
+			entries, err := catalog.New(target, cfg).List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(cmd.OutOrStdout(), entries, func(w io.Writer) {
+				if len(entries) == 0 {
+					fmt.Fprintf(w, "%s has no backups; make one with: runbook start Backup %s\n", target, target)
+					return
+				}
+				for _, e := range entries {
+					fmt.Fprintf(w, "%s\n  %s · %s · %s ago\n", e.ID, e.State, e.Time.UTC().Format("2006-01-02 15:04:05 UTC"), time.Since(e.Time).Round(time.Minute))
+					if e.Why != "" {
+						fmt.Fprintf(w, "  %s\n", e.Why)
+					}
+				}
+			})
+		},
+	}
+}
+
+func (a *app) backupsVerify() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify [TARGET] ID",
+		Short: "Check every byte of a backup",
+		Long: `Check every byte of a backup: every file against its SHA-256, every document, every count. A backup of another tool is
+walked whole, and what was found is kept as a manifest in runbook's own storage. A sound backup is marked as verified.
+
+` + exitHelp,
+		Example: "  runbook backups verify battwheels 20260224T020000Z-scheduled-3f9a2c",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			target, _, err := a.target(cfg, args[:len(args)-1])
+			if err != nil {
+				return err
+			}
+			show, done := a.progress(cmd)
+			e, source, err := catalog.New(target, cfg).Verify(cmd.Context(), args[len(args)-1], show)
+			done()
+			if err != nil {
+				return found("%v", err)
+			}
+			return a.print(cmd.OutOrStdout(), e, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+				fmt.Fprintf(t, "backup\t%s\nstate\t%s\ncollections\t%d\ndocuments\t%d\nbytes\t%d\n",
+					e.ID, e.State, len(source.Manifest.Collections), source.Manifest.Documents(), source.Manifest.Bytes())
+				_ = t.Flush()
+			})
+		},
+	}
+}
+
+// progress shows a long step's progress on standard error, on one line, at most ten times a second.
+func (a *app) progress(cmd *cobra.Command) (show func(backup.Progress), done func()) {
+	w := cmd.ErrOrStderr()
+	if a.json || !isTerminal(w) {
+		return func(backup.Progress) {}, func() {}
+	}
+	lines := make(chan backup.Progress, 1)
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		var last time.Time
+		for p := range lines {
+			if time.Since(last) < 100*time.Millisecond {
+				continue
+			}
+			last = time.Now()
+			fmt.Fprintf(w, "\r\033[K%.78s", fmt.Sprintf("%s: %d of %d collections, %d documents", p.Step, p.Collections, p.CollectionsTotal, p.Documents))
+		}
+		fmt.Fprint(w, "\r\033[K")
+	}()
+	return func(p backup.Progress) {
+			select {
+			case lines <- p:
+			default:
+			}
+		}, func() {
+			close(lines)
+			<-finished
+		}
+}

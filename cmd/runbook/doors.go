@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/battwheels/runbook/worker"
+	"github.com/battwheels/runbook/workflows"
+)
+
+// verb is a command that knocks at a door of a running playbook.
+type verb struct {
+	door, short, long, example string
+	flags                      []string // of plan, backup, choice; in the order in which they are asked for
+}
+
+var doors = []verb{
+	{workflows.DoorApprove, "Approve the plan that waits", "Approve the plan that waits. The code binds the approval to the plan that you have read: for another plan it is denied, and that is recorded.",
+		`  runbook approve battwheels --plan K7Q-X2M --by "Asha" --reason "checked with support"`, []string{"plan"}},
+	{workflows.DoorReject, "Reject the plan that waits; nothing is changed", "Reject the plan that waits. Staging is removed, the application keeps running, and nothing is changed.",
+		`  runbook reject battwheels --by "Asha" --reason "false alarm"`, nil},
+	{workflows.DoorChooseBackup, "Restore from another backup than the plan says", "Restore from another backup than the plan says. It is staged and proven, and a new plan with a new code follows.",
+		`  runbook choose-backup battwheels --backup 20260223T020000Z-scheduled-3f9a2c --by "Asha" --reason "corrupt since Monday"`, []string{"backup"}},
+	{workflows.DoorDecide, "Answer the question that a playbook asks", "Answer the question that a playbook asks when a step has failed for good. \"runbook status\" shows the question and its choices.",
+		`  runbook decide battwheels --choice retry --by "Asha" --reason "disk freed"`, []string{"choice"}},
+	{workflows.DoorAbort, "Stop a restore and undo what can be undone", "Stop a restore. Before the swap everything is undone; after it, you are asked whether to carry on or to roll back.",
+		`  runbook abort battwheels --by "Asha" --reason "false alarm"`, nil},
+}
+
+func (a *app) door(v verb) *cobra.Command {
+	var ans workflows.Answer
+	values := map[string]*string{"plan": &ans.Plan, "backup": &ans.Backup, "choice": (*string)(&ans.Choice)}
+	help := map[string]string{
+		"plan": "code of the plan that you have read", "backup": `id of a backup, as "runbook backups list" shows it`,
+		"choice": "one of the choices that the question offers",
+	}
+	c := &cobra.Command{
+		Use: v.door + " [TARGET]", Short: v.short, Long: v.long + "\n\n" + exitHelp, Example: v.example, Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			target, _, err := a.target(cfg, args)
+			if err != nil {
+				return err
+			}
+			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
+				id, err := running(ctx, c, workflows.IncidentID(target), workflows.RestoreID(target))
+				if err != nil {
+					return err
+				}
+				return a.knock(ctx, cmd.OutOrStdout(), c, id, v.door, ans)
+			})
+		},
+	}
+	for _, name := range v.flags {
+		c.Flags().StringVar(values[name], name, "", help[name])
+		must(c.MarkFlagRequired(name))
+	}
+	if v.door == workflows.DoorDecide {
+		c.Flags().StringVar(&ans.Backup, "backup", "", "with --choice other-backup: the id of the backup to take")
+	}
+	c.Flags().StringVar(&ans.By, "by", whoami(), "your name; it stands in the report")
+	c.Flags().StringVar(&ans.Reason, "reason", "", "why; it stands in the report")
+	must(c.MarkFlagRequired("reason"))
+	return c
+}
+
+func (a *app) postReport() *cobra.Command {
+	var p workflows.Posting
+	c := &cobra.Command{
+		Use:     "post-report INCIDENT",
+		Short:   "Say where an incident's report has been posted, and close it",
+		Long:    "Say where an incident's report has been posted, and close it. \"runbook status\" names the reports that are open.\n\n" + exitHelp,
+		Example: `  runbook post-report 20260224T031200Z-3f9a2c --url https://status.example.com/incidents/7 --by "Asha"`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
+				return a.knock(ctx, cmd.OutOrStdout(), c, workflows.ReportID(args[0]), workflows.DoorPostReport, p)
+			})
+		},
+	}
+	c.Flags().StringVar(&p.URL, "url", "", "where the report can be read")
+	c.Flags().StringVar(&p.By, "by", whoami(), "your name; it stands in the report")
+	must(c.MarkFlagRequired("url"))
+	return c
+}
+
+// answerWithin is how long a verb waits for the playbook: a worker must be up to hear it.
+const answerWithin = 30 * time.Second
+
+func (a *app) knock(ctx context.Context, out io.Writer, c client.Client, id, door string, arg any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	h, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: id, UpdateName: door, Args: []any{arg}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	var reply string
+	if err == nil {
+		err = h.Get(ctx, &reply)
+	}
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return fmt.Errorf("%s: %s", id, app.Message())
+	}
+	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+		return fmt.Errorf("%s does not run", id)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s did not answer within %s: is a worker running?", id, answerWithin)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", id, err)
+	}
+	return a.print(out, map[string]string{"workflowId": id, "answer": reply}, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", id, reply) })
+}
+
+// running returns the first of the ids under which a workflow runs.
+func running(ctx context.Context, c client.Client, ids ...string) (string, error) {
+	for _, id := range ids {
+		d, err := c.DescribeWorkflowExecution(ctx, id, "")
+		if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("describe %s: %w", id, err)
+		}
+		if d.GetWorkflowExecutionInfo().GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			return id, nil
+		}
+	}
+	return "", fmt.Errorf("neither %s nor %s runs", ids[0], ids[len(ids)-1])
+}
+
+func (a *app) withTemporal(cmd *cobra.Command, do func(context.Context, client.Client) error) error {
+	c, err := worker.Dial(cmd.Context(), a.quietLogger(cmd.ErrOrStderr()))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(cmd.Context(), c)
+}
+
+func whoami() string {
+	if u, err := user.Current(); err == nil {
+		if u.Name != "" && u.Username != "root" {
+			return u.Name
+		}
+		if sudo := os.Getenv("SUDO_USER"); sudo != "" {
+			return sudo
+		}
+	}
+	return ""
+}
+
+// must is for what is wrong only if this program is.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

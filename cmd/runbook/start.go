@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+
+	"github.com/battwheels/runbook/worker"
+	"github.com/battwheels/runbook/workflows"
+)
+
+var playbooks = []string{"Backup", "BackupMonitor", "DatabaseCorruption", "Restore"}
+
+func (a *app) start() *cobra.Command {
+	var backup, since, by, reason string
+	var wait bool
+	c := &cobra.Command{
+		Use:   "start PLAYBOOK [TARGET]",
+		Short: "Start a playbook: " + strings.Join(playbooks, ", "),
+		Long: `Start a playbook. DatabaseCorruption and Restore ask for approval of a plan before they change anything live.
+
+` + exitHelp,
+		Example: `  runbook start Backup battwheels --wait
+  runbook start DatabaseCorruption battwheels --since 2026-02-24T03:12:00Z --reason "invoices unreadable"
+  runbook start Restore battwheels --backup 20260223T020000Z-scheduled-3f9a2c`,
+		Args:      cobra.RangeArgs(1, 2),
+		ValidArgs: playbooks,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load()
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(playbooks, args[0]) {
+				return usage(fmt.Errorf("no playbook %q: there are %s", args[0], strings.Join(playbooks, ", ")))
+			}
+			target, _, err := a.target(cfg, args[1:])
+			if err != nil {
+				return err
+			}
+			in := map[string]any{
+				"Backup":             workflows.BackupInput{Target: target},
+				"BackupMonitor":      workflows.MonitorInput{Target: target},
+				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
+				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since)},
+			}[args[0]]
+			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
+				s := worker.Starter{Client: c, Config: cfg}
+				run, err := s.Start(ctx, args[0], target, in)
+				if err != nil {
+					return err
+				}
+				if !wait {
+					return a.print(cmd.OutOrStdout(), map[string]string{"workflowId": run.GetID(), "runId": run.GetRunID()}, func(w io.Writer) {
+						fmt.Fprintf(w, "started %s\nsee it with: runbook status %s\n", run.GetID(), target)
+						if cfg.Temporal.UI != "" {
+							fmt.Fprintln(w, "or at:      ", worker.UILink(cfg, worker.Namespace(), run.GetID(), run.GetRunID()))
+						}
+					})
+				}
+				return a.await(ctx, cmd.OutOrStdout(), run)
+			})
+		},
+	}
+	c.Flags().StringVar(&backup, "backup", "", "id of the backup to restore (default the newest proven one)")
+	c.Flags().StringVar(&since, "since", "", "when the damage began, like 2026-02-24T03:12:00Z: only older backups are chosen")
+	c.Flags().StringVar(&by, "by", whoami(), "your name")
+	c.Flags().StringVar(&reason, "reason", "", "why")
+	c.Flags().BoolVar(&wait, "wait", false, "wait for the end, and print the result")
+	return c
+}
+
+func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) error {
+	var result map[string]any
+	if err := run.Get(ctx, &result); err != nil {
+		return fmt.Errorf("%s: %w", run.GetID(), err)
+	}
+	err := a.print(out, result, func(w io.Writer) {
+		if s, ok := result["summary"].(string); ok {
+			fmt.Fprintln(w, s)
+			return
+		}
+		b, err := json.MarshalIndent(result, "", "  ")
+		if err == nil {
+			fmt.Fprintln(w, string(b))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if healthy, ok := result["healthy"].(bool); ok && !healthy {
+		return found("the backups are not as they should be")
+	}
+	if o, ok := result["outcome"].(string); ok && o != string(workflows.Recovered) {
+		return found("not recovered: %s", o)
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+package backup
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sync/semaphore"
+)
+
+// chunkBudget bounds the unpacked bytes that one reader holds ahead of its consumer. A larger member is let through
+// alone.
+const chunkBudget = 24 << 20
+
+// chunk is a stretch of a file's content, in the file's order. ready closes when data or err is set.
+type chunk struct {
+	data   []byte
+	err    error
+	weight int64
+	ready  chan struct{}
+}
+
+// chunks reads a data file ahead of its consumer, unpacking several members at a time, and hashes the file on the way.
+type chunks struct {
+	path   string
+	cancel context.CancelFunc
+	order  chan *chunk
+	budget *semaphore.Weighted
+	work   sync.WaitGroup
+	held   int64 // weight of the chunk that the consumer has
+
+	file File // of the whole file; set once order is closed without an error
+}
+
+func openChunks(ctx context.Context, path string) (*chunks, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &chunks{
+		path:   path,
+		cancel: cancel,
+		order:  make(chan *chunk, runtime.GOMAXPROCS(0)+1),
+		budget: semaphore.NewWeighted(chunkBudget),
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		defer close(s.order)
+		err := errors.Join(s.produce(ctx, f), f.Close())
+		if err != nil {
+			done := make(chan struct{})
+			close(done)
+			select {
+			case s.order <- &chunk{err: err, ready: done}:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return s, nil
+}
+
+// next returns the next stretch, or io.EOF. It is valid until the following call.
+func (s *chunks) next(ctx context.Context) ([]byte, error) {
+	s.budget.Release(s.held)
+	s.held = 0
+	var c *chunk
+	var ok bool
+	select {
+	case c, ok = <-s.order:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if !ok {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return nil, io.EOF
+	}
+	select {
+	case <-c.ready:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s.held = c.weight
+	return c.data, c.err
+}
+
+// close stops reading and waits for every goroutine of it.
+func (s *chunks) close() {
+	s.cancel()
+	s.work.Wait()
+}
+
+func (s *chunks) produce(ctx context.Context, f *os.File) error {
+	h := sha256.New()
+	var size counter
+	r := bufio.NewReaderSize(io.TeeReader(f, io.MultiWriter(h, &size)), 256<<10)
+	var err error
+	if strings.HasSuffix(s.path, gzipExt) {
+		err = s.gunzip(ctx, r)
+	} else {
+		err = s.stream(ctx, r)
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	s.file = File{Size: int64(size), SHA256: hex.EncodeToString(h.Sum(nil))}
+	return nil
+}
+
+// gunzip unpacks our own members side by side, and anything else as one stream.
+func (s *chunks) gunzip(ctx context.Context, r *bufio.Reader) error {
+	if _, err := r.Peek(1); errors.Is(err, io.EOF) {
+		return &CorruptError{File: s.path, Reason: "it is empty, without even a gzip header: its writer was interrupted"}
+	}
+	for {
+		header, err := r.Peek(memberHeader)
+		if len(header) == 0 && errors.Is(err, io.EOF) {
+			return nil
+		}
+		n, ours := memberLength(header)
+		if !ours {
+			z, err := gzip.NewReader(r)
+			if err != nil {
+				return err
+			}
+			return errors.Join(s.stream(ctx, z), z.Close())
+		}
+		member := make([]byte, n)
+		if _, err := io.ReadFull(r, member); err != nil {
+			return err
+		}
+		if err := s.put(ctx, contentLength(member), func() ([]byte, error) { return unpack(member) }); err != nil {
+			return err
+		}
+	}
+}
+
+// stream passes on what a reader gives, in stretches of MemberSize.
+func (s *chunks) stream(ctx context.Context, r io.Reader) error {
+	for {
+		data := make([]byte, MemberSize)
+		n, err := io.ReadFull(r, data)
+		if n > 0 {
+			if err := s.put(ctx, n, func() ([]byte, error) { return data[:n], nil }); err != nil {
+				return err
+			}
+		}
+		// A cut gzip stream is io.ErrUnexpectedEOF as well: only a second read tells it from a short last stretch.
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			_, err = r.Read(make([]byte, 1))
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *chunks) put(ctx context.Context, size int, unpack func() ([]byte, error)) error {
+	c := &chunk{weight: min(int64(size), chunkBudget), ready: make(chan struct{})}
+	if err := s.budget.Acquire(ctx, c.weight); err != nil {
+		return err
+	}
+	select {
+	case s.order <- c:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		defer close(c.ready)
+		c.data, c.err = unpack()
+		if c.err != nil {
+			c.err = s.explain(c.err)
+		}
+	}()
+	return nil
+}
+
+// explain tells damage of the file, which no retry mends, from a failing disk and a cancelled reader.
+func (s *chunks) explain(err error) error {
+	var path *os.PathError
+	var corrupt *CorruptError
+	switch {
+	case errors.As(err, &corrupt), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &path):
+		return fmt.Errorf("read backup file: %w", err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &CorruptError{File: s.path, Reason: "it ends in the middle: it was cut off"}
+	default:
+		return &CorruptError{File: s.path, Reason: err.Error()}
+	}
+}
+
+type counter int64
+
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
+	return len(b), nil
+}

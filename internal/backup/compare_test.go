@@ -1,0 +1,107 @@
+package backup
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+func doc(t testing.TB, id any, org any, text string) bson.Raw {
+	d := bson.D{{Key: "_id", Value: id}, {Key: "text", Value: text}}
+	if org != nil {
+		d = append(d, bson.E{Key: "organization_id", Value: org})
+	}
+	return raw(t, d)
+}
+
+func TestCompareCountsDocumentsByCollectionAndTenant(t *testing.T) {
+	from := write(t,
+		content{name: "invoices", docs: []bson.Raw{doc(t, 1, "a", "x"), doc(t, 2, "a", "x"), doc(t, 3, "b", "x"), doc(t, 4, "b", "x"), doc(t, 5, nil, "x")}},
+		content{name: "gone", docs: []bson.Raw{doc(t, 1, "a", "x")}},
+		content{name: "same", docs: []bson.Raw{doc(t, 1, "c", "x"), doc(t, 2, "c", "x")}},
+		content{name: "view", typ: TypeView, options: bson.D{{Key: "viewOn", Value: "same"}}},
+	)
+	to := write(t,
+		content{name: "invoices", docs: []bson.Raw{doc(t, 5, nil, "garbage"), doc(t, 2, "a", "x"), doc(t, 6, "d", "new"), doc(t, 3, "a", "x"), doc(t, 4, nil, "garbage"), doc(t, int64(1), "a", "x")}},
+		content{name: "same", docs: []bson.Raw{doc(t, 2, "c", "x"), doc(t, 1, "c", "x")}},
+		content{name: "new", docs: []bson.Raw{doc(t, "s", bson.ObjectID{1}, "x")}},
+	)
+	var last Progress
+	d, err := Compare(t.Context(), from, to, CompareOptions{TenantField: "organization_id", Progress: func(p Progress) { last = p }})
+	require.NoError(t, err)
+	require.Equal(t, Diff{
+		Total: Counts{Same: 3, Added: 3, Changed: 3, Missing: 2},
+		Collections: map[string]Counts{
+			"invoices": {Same: 1, Added: 2, Changed: 3, Missing: 1}, // 1 as int32 is another _id than 1 as int64
+			"gone":     {Missing: 1},
+			"same":     {Same: 2},
+			"view":     {},
+			"new":      {Added: 1},
+		},
+		Tenants: map[string]Counts{
+			"a":                        {Same: 1, Added: 1, Changed: 1, Missing: 2},
+			"b":                        {Changed: 2},
+			"c":                        {Same: 2},
+			"d":                        {Added: 1},
+			"010000000000000000000000": {Added: 1},
+		},
+		NewCollections:  []string{"new"},
+		GoneCollections: []string{"gone", "view"},
+	}, d)
+	require.Equal(t, last.DocumentsTotal, last.Documents)
+	require.Equal(t, last.BytesTotal, last.Bytes)
+
+	without, err := Compare(t.Context(), from, to, CompareOptions{})
+	require.NoError(t, err)
+	require.Equal(t, d.Total, without.Total)
+	require.Nil(t, without.Tenants)
+}
+
+func TestCompareNeedsNoOrderAndLittleMemory(t *testing.T) {
+	var before, after []bson.Raw
+	want := Counts{}
+	tenants := map[string]Counts{}
+	for i := range 5000 {
+		org := fmt.Sprint("org_", i%5)
+		n := Counts{}
+		switch i % 10 {
+		case 0:
+			before, n = append(before, doc(t, i, org, "x")), Counts{Missing: 1}
+		case 1:
+			after, n = append(after, doc(t, i, org, "x")), Counts{Added: 1}
+		case 2:
+			before, after, n = append(before, doc(t, i, org, "x")), append(after, doc(t, i, org, "y")), Counts{Changed: 1}
+		default:
+			before, after, n = append(before, doc(t, i, org, "x")), append(after, doc(t, i, org, "x")), Counts{Same: 1}
+		}
+		want = want.Plus(n)
+		tenants[org] = tenants[org].Plus(n)
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	r.Shuffle(len(after), func(i, j int) { after[i], after[j] = after[j], after[i] })
+	from, to := write(t, content{name: "x", docs: before}), write(t, content{name: "x", docs: after})
+	for _, limit := range []int{100, 1000, maxWaiting} {
+		got, byTenant, err := compareCollection(t.Context(), from, to, &from.Manifest.Collections[0], &to.Manifest.Collections[0], "organization_id", limit, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, got, "at most %d wait", limit)
+		require.Equal(t, tenants, byTenant, "at most %d wait", limit)
+	}
+}
+
+func TestCompareDoesNotBelieveADamagedFile(t *testing.T) {
+	from, to := wholeShop(t), wholeShop(t)
+	c := to.Manifest.Collection("invoices")
+	broken := slices.Concat(invoices(t, 1999)[5:]...)
+	put(t, to.Dir, c.Data.Path, members(t, broken))
+	_, err := Compare(t.Context(), from, Source{to.Dir, func() *Manifest {
+		m := *to.Manifest
+		m.Collections = slices.Clone(m.Collections)
+		m.Collection("invoices").Digest.Add(broken)
+		return &m
+	}()}, CompareOptions{})
+	requireNamed(t, err, to.Dir+"/"+c.Data.Path, "damaged")
+}

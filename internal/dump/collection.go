@@ -1,0 +1,206 @@
+package dump
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+// errDropped says that a collection went away while it was read.
+var errDropped = errors.New("dropped while it was read")
+
+// collection dumps one collection. An error ends the whole dump; what salvaging leaves out is in the outcome.
+func (r *run) collection(ctx context.Context, l listing) (outcome, error) {
+	c := &backup.Collection{Name: l.name, Type: l.kind}
+	d := &reading{run: r, listing: l, into: c}
+	err := d.metadata(ctx)
+	if err == nil && l.kind != backup.TypeView {
+		c.ReadFrom = time.Now().UTC()
+		err = d.documents(ctx)
+		c.ReadTo = time.Now().UTC()
+	}
+	switch {
+	case err == nil:
+		return outcome{Collection: c, Unreadable: d.unreadable}, nil
+	case ours(ctx, err):
+		return outcome{}, err
+	case errors.Is(err, errDropped):
+		return outcome{Dropped: true}, nil
+	case !r.o.Salvage:
+		if errors.As(err, new(*UnreadableError)) {
+			return outcome{}, err
+		}
+		return outcome{}, &UnreadableError{Collection: l.name, Err: err}
+	default:
+		return outcome{Unreadable: append(d.unreadable, backup.Unreadable{Collection: l.name, Error: err.Error()})}, nil
+	}
+}
+
+// reading is one collection on its way from the server to its files.
+type reading struct {
+	run        *run
+	listing    listing
+	into       *backup.Collection
+	w          *writer
+	unreadable []backup.Unreadable
+	snapshot   bool // whether the last find asked for the dump's moment
+	plain      bool // never ask for it again
+	unordered  bool // never read in the order of _id
+}
+
+func (d *reading) leaveOut(where string, err error) {
+	d.unreadable = append(d.unreadable, backup.Unreadable{Collection: d.listing.name, Range: where, Error: err.Error()})
+}
+
+// metadata reads the indexes and writes the metadata file.
+func (d *reading) metadata(ctx context.Context) error {
+	r, l := d.run, d.listing
+	m := backup.Metadata{Collection: l.name, Type: l.kind, UUID: l.uuid}
+	if l.options != nil {
+		var err error
+		if m.Options, err = backup.ToJSON(l.options); err != nil {
+			return fmt.Errorf("options: %w", err)
+		}
+	}
+	if l.kind != backup.TypeView {
+		err := r.patiently(ctx, func() error {
+			m.Indexes = nil
+			return r.each(ctx, bson.D{{Key: "listIndexes", Value: l.name}, {Key: "cursor", Value: bson.D{}}}, func(spec bson.Raw) error {
+				index, err := backup.NewIndex(spec)
+				m.Indexes = append(m.Indexes, index)
+				return err
+			})
+		})
+		switch {
+		case err == nil:
+		case hasCode(err, codeNamespaceNotFound):
+			return errDropped
+		case ours(ctx, err) || !r.o.Salvage:
+			return fmt.Errorf("list indexes: %w", err)
+		default:
+			m.Indexes = nil
+			d.leaveOut("", fmt.Errorf("its indexes are not known: %w", err))
+		}
+	}
+	content, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	d.into.Options, d.into.Indexes = m.Options, m.Indexes
+	d.into.Metadata, err = writeSmall(r.work, backup.MetadataPath(r.db.Name(), l.name, true), content, r.o.Level)
+	return onDisk(r.work, err)
+}
+
+// writeSmall writes one compressed file and flushes it.
+func writeSmall(work, path string, content []byte, level int) (backup.File, error) {
+	p, err := backup.NewPacker(level)
+	if err != nil {
+		return backup.File{}, err
+	}
+	var b bytes.Buffer
+	if err := p.Pack(&b, content); err != nil {
+		return backup.File{}, err
+	}
+	f, err := os.OpenFile(filepath.Join(work, filepath.FromSlash(path)), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return backup.File{}, err
+	}
+	_, err = f.Write(b.Bytes())
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return backup.File{}, err
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return backup.File{Path: path, Size: int64(b.Len()), SHA256: hex.EncodeToString(sum[:])}, nil
+}
+
+// documents reads the collection in the order that the server gives. After a failure that may pass it reads in the
+// order of _id where that is possible, because only such a read can carry on where it broke.
+func (d *reading) documents(ctx context.Context) error {
+	read := d.natural
+	for try := 0; ; {
+		err := d.file(ctx, read)
+		switch {
+		case err == nil && try > 0 && !d.exists(ctx):
+			return errDropped // what was read after the failure may be another collection's, or a part
+		case err == nil:
+			if try > 0 {
+				d.run.progress.note("collection %s was read again after a failure", d.listing.name)
+			}
+			return nil
+		case ours(ctx, err), errors.As(err, new(*UnreadableError)):
+			return err
+		case errors.Is(err, errLostMoment):
+			continue
+		case hasCode(err, codeNamespaceNotFound), hasCode(err, codeQueryPlanKilled) && !d.exists(ctx):
+			return errDropped
+		case errors.Is(err, errFilterIgnored):
+			d.unordered = true
+			read = d.natural
+			continue
+		case passes(err) && try < maxTries:
+			wait := d.run.patience.pause(ctx, try)
+			if try++; wait == nil {
+				if d.ordered(ctx) {
+					read = d.byID
+				}
+				continue
+			}
+			err = fmt.Errorf("%w (%w)", err, wait)
+		}
+		if !d.run.o.Salvage || ctx.Err() != nil {
+			return err
+		}
+		return d.file(ctx, func(ctx context.Context) error { return d.salvage(ctx, err) })
+	}
+}
+
+// file writes a new data file with what read adds to d.w. A failed one is abandoned; the next try overwrites it.
+func (d *reading) file(ctx context.Context, read func(context.Context) error) error {
+	r := d.run
+	path := filepath.Join(r.work, filepath.FromSlash(backup.DataPath(r.db.Name(), d.listing.name, d.listing.kind, true)))
+	w, err := newWriter(ctx, r, d.listing.name, path)
+	if err != nil {
+		return err
+	}
+	d.w = w
+	err = d.atMoment(ctx, read)
+	if err != nil {
+		return errors.Join(err, w.abandon())
+	}
+	if d.into.Data, d.into.Digest, err = w.finish(); err != nil {
+		return err
+	}
+	for _, b := range w.bad {
+		d.leaveOut(b.id, fmt.Errorf("it is not valid BSON: %w", b.err))
+	}
+	return nil
+}
+
+// errLostMoment says that the collection must be read again, without the snapshot.
+var errLostMoment = errors.New("the snapshot cannot be read")
+
+// errFilterIgnored says that a compatible server does not do what resuming needs.
+var errFilterIgnored = errors.New("the server ignored a filter on _id")
+
+// atMoment reads at the dump's moment. Where the server refuses that, the collection is to be read without.
+func (d *reading) atMoment(ctx context.Context, read func(context.Context) error) error {
+	err := read(ctx)
+	if err == nil || !d.snapshot || !ofSnapshot(err) || ours(ctx, err) {
+		return err
+	}
+	d.plain = true
+	if lost := d.run.progress.loseMoment(d.run.work, d.listing.name, err); lost != nil {
+		return onDisk(d.run.work, lost)
+	}
+	return errLostMoment
+}

@@ -1,0 +1,302 @@
+// Package dump makes a backup of a database: it reads every collection as raw BSON through the driver and writes
+// mongodump's directory format with a manifest, under a name that says incomplete until all of it is on disk. It does
+// not decide when to dump or what to keep; activities and the offline commands call it, package backup reads what it
+// wrote, and package restore loads it.
+package dump
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/durable"
+)
+
+// LockName is the file in a directory that is being written whose lock its living writer holds (see durable.Locked).
+const LockName = ".lock"
+
+// Options says where a dump goes and how it is made.
+type Options struct {
+	Root   string // the directory that gets Name, and until then Name.incomplete
+	Name   string // of the backup; the same name again continues or returns the same dump
+	Target string
+	Kind   backup.Kind // default Manual
+	// Salvage goes on past what cannot be read, and lists it in the manifest.
+	Salvage  bool
+	Level    int                   // gzip level, 1 to 9; default 3
+	Parallel int                   // collections at a time; default 4
+	Progress func(backup.Progress) // may be nil
+	Tool     string                // name and version of the caller, for the manifest
+}
+
+func (o *Options) complete() error {
+	if o.Root == "" {
+		return errors.New("dump: Root is required")
+	}
+	if o.Name == "" || o.Name != filepath.Base(o.Name) || !filepath.IsLocal(o.Name) {
+		return fmt.Errorf("dump: Name %q: want the name of a directory", o.Name)
+	}
+	o.Kind = cmp.Or(o.Kind, backup.Manual)
+	o.Level = cmp.Or(o.Level, 3)
+	o.Parallel = cmp.Or(o.Parallel, 4)
+	if o.Level < 1 || o.Level > 9 {
+		return fmt.Errorf("dump: Level %d: want 1 to 9", o.Level)
+	}
+	if o.Parallel < 1 || o.Parallel > 64 {
+		return fmt.Errorf("dump: Parallel %d: want 1 to 64", o.Parallel)
+	}
+	return nil
+}
+
+// run is one call of Run.
+type run struct {
+	o         Options
+	db        *mongo.Database
+	work      string // Root/Name.incomplete
+	packers   *packers
+	tracker   *backup.Tracker
+	freeBytes func(path string) (int64, error)
+	patience  *patience
+	progress  attempt
+
+	mu       sync.Mutex
+	manifest backup.Manifest
+}
+
+// Run dumps the database. It may be called again with the same options after any failure or crash: what a dead attempt
+// finished is kept, and a dump that is whole is returned as it is. Failures that need a person are *SpaceError,
+// *BusyError, *UnreadableError and *NothingReadableError; a server that is away for a moment is waited for.
+func Run(ctx context.Context, db *mongo.Database, o Options) (*backup.Manifest, error) {
+	return start(ctx, db, o, durable.FreeBytes)
+}
+
+func start(ctx context.Context, db *mongo.Database, o Options, freeBytes func(string) (int64, error)) (*backup.Manifest, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	if m, err := finished(o); m != nil || err != nil {
+		return m, err
+	}
+	r := &run{
+		o:         o,
+		db:        db,
+		work:      filepath.Join(o.Root, o.Name+backup.IncompleteSuffix),
+		freeBytes: freeBytes,
+		patience:  newPatience(),
+	}
+	m, err := r.locked(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("dump %s to %s: %w", db.Name(), filepath.Join(o.Root, o.Name), err)
+	}
+	return m, nil
+}
+
+// finished returns the manifest of a dump of this name that is already whole.
+func finished(o Options) (*backup.Manifest, error) {
+	dir := filepath.Join(o.Root, o.Name)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	m, err := backup.ReadManifest(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("dump: %s exists and is not a backup of runbook; choose another name", dir)
+	}
+	return m, err
+}
+
+// locked does the work while no other process, nor another call in this one, can do the same.
+func (r *run) locked(ctx context.Context) (*backup.Manifest, error) {
+	if err := os.MkdirAll(r.work, 0o750); err != nil {
+		return nil, onDisk(r.work, err)
+	}
+	lock, err := durable.TryLock(filepath.Join(r.work, LockName))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, &BusyError{Dir: r.work}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		// The attempt that held the directory renamed it between our two steps.
+		return finished(r.o)
+	}
+	if err != nil {
+		return nil, onDisk(r.work, err)
+	}
+	m, err := r.dump(ctx)
+	return m, errors.Join(err, lock.Release())
+}
+
+func (r *run) dump(ctx context.Context) (*backup.Manifest, error) {
+	m, err := backup.ReadManifest(r.work)
+	if err == nil {
+		return m, r.publish() // the last attempt died between the manifest and the new name
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(r.work, backup.ManifestName)); err != nil {
+			return nil, onDisk(r.work, err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(r.work, r.db.Name()), 0o750); err != nil {
+		return nil, onDisk(r.work, err)
+	}
+	r.manifest = backup.Manifest{
+		Name:        r.o.Name,
+		Target:      r.o.Target,
+		Database:    r.db.Name(),
+		Kind:        r.o.Kind,
+		StartedAt:   time.Now().UTC(),
+		Tool:        r.o.Tool,
+		Compression: "gzip",
+	}
+	topology := r.describeServer(ctx)
+	listed, err := r.list(ctx)
+	switch {
+	case err == nil:
+	case r.o.Salvage && !ours(ctx, err):
+		return nil, &NothingReadableError{Err: fmt.Errorf("list collections: %w", err)}
+	default:
+		return nil, fmt.Errorf("list collections: %w", err)
+	}
+	if err := r.resume(ctx, topology, listed); err != nil {
+		return nil, err
+	}
+	totals := r.totals(ctx, listed)
+	if err := r.checkSpace(totals); err != nil {
+		return nil, err
+	}
+	r.tracker = backup.NewTracker(backup.Progress{
+		Step:             "dumping",
+		CollectionsTotal: len(listed.collections),
+		DocumentsTotal:   totals.documents,
+		BytesTotal:       totals.bytes,
+	}, r.o.Progress)
+	if err := r.collections(ctx, listed.collections); err != nil {
+		return nil, err
+	}
+	if err := r.leaveOutDropped(ctx); err != nil {
+		return nil, err
+	}
+	if r.o.Salvage && r.manifest.Documents() == 0 && len(r.manifest.Unreadable) > 0 {
+		u := r.manifest.Unreadable[0]
+		return nil, &NothingReadableError{Err: fmt.Errorf("collection %s: %s", u.Collection, u.Error)}
+	}
+	if err := r.seal(); err != nil {
+		return nil, err
+	}
+	r.tracker.Finish()
+	return &r.manifest, nil
+}
+
+// collections dumps all of them, several at a time.
+func (r *run) collections(ctx context.Context, all []listing) (err error) {
+	if r.packers, err = newPackers(r.o.Level); err != nil {
+		return err
+	}
+	defer r.packers.close()
+	g, working := errgroup.WithContext(ctx)
+	g.SetLimit(r.o.Parallel)
+	for _, l := range all {
+		if working.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if err := r.one(working, l); err != nil {
+				return err
+			}
+			r.tracker.Done()
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// one dumps a collection, unless a dead attempt has, and adds it to the manifest.
+func (r *run) one(ctx context.Context, l listing) error {
+	done, ok := r.progress.kept(r, l)
+	if ok {
+		r.tracker.Add(l.name, done.Collection.Digest.Documents, done.Collection.Digest.Bytes)
+	} else {
+		var err error
+		if done, err = r.collection(ctx, l); err != nil {
+			return err
+		}
+		if err := r.progress.keep(r.work, l, done); err != nil {
+			return onDisk(r.work, err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if done.Dropped {
+		r.manifest.Dropped = append(r.manifest.Dropped, l.name)
+		return nil
+	}
+	if done.Collection != nil {
+		r.manifest.Collections = append(r.manifest.Collections, *done.Collection)
+	}
+	r.manifest.Unreadable = append(r.manifest.Unreadable, done.Unreadable...)
+	return nil
+}
+
+// seal makes the directory whole: manifest last, then its name.
+func (r *run) seal() error {
+	r.manifest.FinishedAt = time.Now().UTC()
+	r.manifest.Moment = r.progress.moment()
+	r.manifest.ClusterTime = ""
+	if r.manifest.Moment {
+		r.manifest.ClusterTime = r.progress.clusterTime()
+	}
+	r.manifest.Notes = append(r.manifest.Notes, r.progress.notes()...)
+	if err := r.sweep(); err != nil {
+		return onDisk(r.work, err)
+	}
+	if err := backup.WriteManifest(r.work, &r.manifest); err != nil {
+		return onDisk(r.work, err)
+	}
+	return r.publish()
+}
+
+// sweep removes the files of collections that are not in the manifest: dropped ones, and those that a dead attempt
+// still saw.
+func (r *run) sweep() error {
+	folder := filepath.Join(r.work, r.db.Name())
+	known := map[string]bool{}
+	for _, c := range r.manifest.Collections {
+		known[filepath.Base(c.Data.Path)], known[filepath.Base(c.Metadata.Path)] = true, true
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !known[e.Name()] {
+			if err := os.Remove(filepath.Join(folder, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return durable.SyncDir(folder)
+}
+
+// publish gives a directory that has its manifest the name of a whole backup.
+func (r *run) publish() error {
+	for _, leftover := range []string{attemptDir, LockName} {
+		if err := os.RemoveAll(filepath.Join(r.work, leftover)); err != nil {
+			return onDisk(r.work, err)
+		}
+	}
+	if err := durable.SyncDir(r.work); err != nil {
+		return onDisk(r.work, err)
+	}
+	return onDisk(r.work, durable.Rename(r.work, filepath.Join(r.o.Root, r.o.Name)))
+}

@@ -1,0 +1,205 @@
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+// Bounds of the salvage of one collection: how many reads may fail in all, and how many of them may take the
+// connection with them, which is what a server that dies looks like.
+const (
+	maxFailedReads = 20_000
+	maxLostServers = 20
+)
+
+// salvage reads what can be read of a collection around documents that cannot, after the read that ended with cause.
+// It adds to d.w, and lists what it leaves out. It fails only when it must not go on. The server compares _ids within
+// one type only, so each type is read on its own.
+func (d *reading) salvage(ctx context.Context, cause error) error {
+	s := &salvager{reading: d}
+	if d.unordered || d.listing.kind != backup.TypeCollection || d.listing.options.Lookup("capped").Type != 0 {
+		return s.untilItBreaks(ctx, cause)
+	}
+	for _, id := range points {
+		if err := s.point(ctx, id); err != nil {
+			return err
+		}
+	}
+	for _, r := range scales {
+		if err := s.between(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// salvager keeps the count of what salvaging has cost.
+type salvager struct {
+	*reading
+	failed, lost int
+}
+
+// untilItBreaks reads a collection without usable _ids from its beginning.
+func (s *salvager) untilItBreaks(ctx context.Context, cause error) error {
+	err := s.find(ctx, query{batch: 1}, s.w.add)
+	if stop := s.failure(ctx, err); stop != nil {
+		return stop
+	}
+	if err == nil {
+		return nil
+	}
+	s.leaveOut("", fmt.Errorf("all after %d documents: %w", s.w.taken, errors.Join(cause, err)))
+	return nil
+}
+
+// failure counts a failed read. It returns an error when salvaging must end: cancelled, or the disk. It waits for a
+// server that has gone away.
+func (s *salvager) failure(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ours(ctx, err) {
+		return err
+	}
+	s.failed++
+	if passes(err) {
+		s.lost++
+		if err := s.run.awaitServer(ctx); err != nil && ours(ctx, err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// exhausted says that going on costs more than it brings.
+func (s *salvager) exhausted() bool { return s.failed >= maxFailedReads || s.lost >= maxLostServers }
+
+var errEnough = errors.New("enough")
+
+// point reads the documents with one _id.
+func (s *salvager) point(ctx context.Context, id bson.RawValue) error {
+	err := s.find(ctx, query{filter: bson.D{{Key: "_id", Value: id}}, batch: 1}, s.w.add)
+	if err == nil {
+		return nil
+	}
+	if stop := s.failure(ctx, err); stop != nil {
+		return stop
+	}
+	s.leaveOut(id.String(), err)
+	return nil
+}
+
+// between reads upwards from the lowest possible _id. Each time a read breaks, it looks for the lowest _id at which
+// reading fails, leaves that out, and goes on above it.
+func (s *salvager) between(ctx context.Context, r *ruler) error {
+	at := position{above: bson.E{Key: "$gte", Value: r.first}, place: new(big.Int)}
+	for {
+		// The last documents before the damage come one by one: a failed batch gives none of its documents.
+		var cause error
+		for _, size := range []int{0, 1} {
+			if cause = s.upwards(ctx, &at, size, r); cause == nil {
+				return nil
+			}
+			if stop := s.failure(ctx, cause); stop != nil {
+				return stop
+			}
+		}
+		bad, err := s.lowestBad(ctx, r, at)
+		if err != nil {
+			return err
+		}
+		if bad == nil || bad.Cmp(r.highest()) > 0 {
+			s.leaveOut("from "+at.String()+" to where reading downwards breaks", fmt.Errorf("given up after %d failed reads: %w", s.failed, cause))
+			return s.downwards(ctx, at)
+		}
+		if at, err = s.past(ctx, r, at, bad, cause); err != nil {
+			return err
+		}
+	}
+}
+
+var one = big.NewInt(1)
+
+// position is where the upward reading stands: the bound of what is still to be read, and a place not above it.
+type position struct {
+	above bson.E
+	place *big.Int
+}
+
+func (p position) String() string { return p.above.Value.(bson.RawValue).String() }
+
+func (p position) filter(more ...bson.E) bson.D {
+	return bson.D{{Key: "_id", Value: append(bson.D{p.above}, more...)}}
+}
+
+// past leaves out what cannot be read at a place, and returns where to go on.
+func (s *salvager) past(ctx context.Context, r *ruler, at position, bad *big.Int, cause error) (position, error) {
+	id := r.value(bad)
+	err := s.find(ctx, query{filter: bson.D{{Key: "_id", Value: id}}, batch: 1}, func(bson.Raw) error { return nil })
+	if stop := s.failure(ctx, err); stop != nil {
+		return at, stop
+	}
+	if err != nil {
+		s.leaveOut(id.String(), cause)
+		return position{bson.E{Key: "$gt", Value: id}, new(big.Int).Add(bad, one)}, nil
+	}
+	// The value itself can be read: what cannot lies below it, where _ids are finer than places.
+	s.leaveOut(fmt.Sprintf("between %s and %s", at, id), cause)
+	return position{bson.E{Key: "$gte", Value: id}, bad}, nil
+}
+
+// upwards reads what lies above, and moves at past each document that it gets.
+func (s *salvager) upwards(ctx context.Context, at *position, size int, r *ruler) error {
+	var last bson.RawValue
+	err := s.find(ctx, query{filter: at.filter(), sort: bson.D{{Key: "_id", Value: 1}}, batch: size}, func(doc bson.Raw) error {
+		id := doc.Lookup("_id")
+		last.Type, last.Value = id.Type, append(last.Value[:0], id.Value...)
+		return s.w.add(doc)
+	})
+	if last.Type != 0 {
+		at.above = bson.E{Key: "$gt", Value: last}
+		if place := r.place(last); place != nil {
+			at.place = place
+		}
+	}
+	return err
+}
+
+// downwards reads from the highest _id down to what cannot be read, when the search from below was given up.
+func (s *salvager) downwards(ctx context.Context, at position) error {
+	err := s.find(ctx, query{filter: at.filter(), sort: bson.D{{Key: "_id", Value: -1}}, batch: 1}, s.w.add)
+	return s.failure(ctx, err)
+}
+
+// lowestBad finds the lowest place up to which reading fails: nil when it is too costly or the type has no
+// places, past the top when nothing below that fails.
+func (s *salvager) lowestBad(ctx context.Context, r *ruler, at position) (*big.Int, error) {
+	if r.width == 0 {
+		return nil, nil
+	}
+	lo, hi := new(big.Int).Set(at.place), new(big.Int).Add(r.highest(), one)
+	for lo.Cmp(hi) < 0 {
+		if s.exhausted() {
+			return nil, nil
+		}
+		middle := new(big.Int).Add(lo, hi)
+		middle.Rsh(middle, 1)
+		q := query{filter: at.filter(bson.E{Key: "$lte", Value: r.value(middle)}), sort: bson.D{{Key: "_id", Value: 1}}, batch: 1}
+		err := s.find(ctx, q, func(bson.Raw) error { return errEnough })
+		if err == nil || errors.Is(err, errEnough) {
+			lo = middle.Add(middle, one)
+			continue
+		}
+		if stop := s.failure(ctx, err); stop != nil {
+			return nil, stop
+		}
+		hi = middle
+	}
+	return hi, nil
+}

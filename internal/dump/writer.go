@@ -1,0 +1,293 @@
+package dump
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+// batchBudget bounds the documents, in bytes, that wait to be compressed and written, over all collections.
+const batchBudget = 24 << 20
+
+// batch is whole documents on their way into one gzip member.
+type batch struct {
+	docs   []byte
+	packed bytes.Buffer
+	digest backup.Digest
+	bad    []badDocument
+	err    error
+	weight int64
+	ready  chan struct{}
+}
+
+// badDocument is a document that the server gave and that is not BSON inside.
+type badDocument struct {
+	id  string
+	err error
+}
+
+// packers compresses the batches of all collections on every core, so that one large collection uses all of them too.
+type packers struct {
+	jobs    chan *batch
+	budget  *semaphore.Weighted
+	work    sync.WaitGroup
+	batches sync.Pool
+}
+
+func newPackers(level int) (*packers, error) {
+	p := &packers{
+		jobs:    make(chan *batch),
+		budget:  semaphore.NewWeighted(batchBudget),
+		batches: sync.Pool{New: func() any { return new(batch) }},
+	}
+	n := runtime.GOMAXPROCS(0)
+	all := make([]*backup.Packer, n)
+	for i := range all {
+		var err error
+		if all[i], err = backup.NewPacker(level); err != nil {
+			return nil, err
+		}
+	}
+	for _, packer := range all {
+		p.work.Add(1)
+		go func() {
+			defer p.work.Done()
+			for b := range p.jobs {
+				b.pack(packer)
+				close(b.ready)
+			}
+		}()
+	}
+	return p, nil
+}
+
+func (p *packers) close() {
+	close(p.jobs)
+	p.work.Wait()
+}
+
+func (p *packers) get() *batch {
+	b := p.batches.Get().(*batch)
+	b.docs, b.digest, b.bad, b.err, b.weight = b.docs[:0], backup.Digest{}, nil, nil, 0
+	b.ready = make(chan struct{})
+	return b
+}
+
+// put gives a batch back. One that had to grow for a huge document is left to the garbage collector.
+func (p *packers) put(b *batch) {
+	if cap(b.docs) <= 2*backup.MemberSize {
+		p.batches.Put(b)
+	}
+}
+
+// pack checks, digests and compresses the documents. Those that are not BSON are named and left out.
+func (b *batch) pack(packer *backup.Packer) {
+	kept := b.docs[:0]
+	for rest := b.docs; len(rest) > 0; {
+		n := binary.LittleEndian.Uint32(rest)
+		doc := bson.Raw(rest[:n])
+		rest = rest[n:]
+		if err := doc.Validate(); err != nil {
+			b.bad = append(b.bad, badDocument{idOf(doc), err})
+			continue
+		}
+		b.digest.Add(doc)
+		kept = append(kept, doc...)
+	}
+	b.docs = kept
+	if len(kept) > 0 {
+		b.err = packer.Pack(&b.packed, kept)
+	}
+}
+
+// idOf names a document whose structure may be damaged.
+func idOf(doc bson.Raw) string {
+	id, err := doc.LookupErr("_id")
+	if err != nil || id.Validate() != nil {
+		return "unknown"
+	}
+	return id.String()
+}
+
+// writer writes the documents of one collection to its file, in order, while further batches are compressed.
+type writer struct {
+	run        *run
+	collection string
+	path       string
+	f          *os.File
+	sum        hash.Hash
+	size       int64
+	taken      int64 // documents
+	current    *batch
+	order      chan *batch
+	finished   chan struct{}
+	cancel     context.CancelCauseFunc
+	ctx        context.Context //nolint:containedctx // ends when the file cannot be written
+
+	digest backup.Digest
+	bad    []badDocument
+}
+
+func newWriter(ctx context.Context, r *run, collection, path string) (*writer, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, onDisk(r.work, err)
+	}
+	w := &writer{
+		run:        r,
+		collection: collection,
+		path:       path,
+		f:          f,
+		sum:        sha256.New(),
+		current:    r.packers.get(),
+		order:      make(chan *batch, runtime.GOMAXPROCS(0)+1),
+		finished:   make(chan struct{}),
+	}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	go w.write()
+	return w, nil
+}
+
+// add takes one document, of which it keeps a copy.
+func (w *writer) add(doc bson.Raw) error {
+	if len(doc) > backup.MaxDocument {
+		return fmt.Errorf("a document has %d bytes, more than a server stores", len(doc))
+	}
+	if len(w.current.docs)+len(doc) > backup.MemberSize {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	if w.current.docs == nil {
+		w.current.docs = make([]byte, 0, max(backup.MemberSize, len(doc)))
+	}
+	w.current.docs = append(w.current.docs, doc...)
+	w.taken++
+	return nil
+}
+
+// flush hands the batch over to be compressed.
+func (w *writer) flush() error {
+	b := w.current
+	if len(b.docs) == 0 {
+		return nil
+	}
+	weight := min(int64(len(b.docs)), batchBudget)
+	if err := w.run.packers.budget.Acquire(w.ctx, weight); err != nil {
+		return context.Cause(w.ctx)
+	}
+	b.weight = weight
+	// The pool always comes round to a batch that was sent, so that what is in order is always ready in the end.
+	select {
+	case w.run.packers.jobs <- b:
+	case <-w.ctx.Done():
+		w.run.packers.budget.Release(weight)
+		return context.Cause(w.ctx)
+	}
+	w.current = w.run.packers.get()
+	w.order <- b
+	return nil
+}
+
+// write is the file's own goroutine: it keeps the order, and after a failure only drains it.
+func (w *writer) write() {
+	defer close(w.finished)
+	for b := range w.order {
+		<-b.ready
+		if w.ctx.Err() == nil {
+			if err := w.one(b); err != nil {
+				w.cancel(err)
+			}
+		}
+		w.run.packers.budget.Release(b.weight)
+		w.run.packers.put(b)
+	}
+}
+
+func (w *writer) one(b *batch) error {
+	if b.err != nil {
+		return b.err
+	}
+	if len(b.bad) > 0 && !w.run.o.Salvage {
+		return &UnreadableError{Collection: w.collection, ID: b.bad[0].id, Err: fmt.Errorf("it is not valid BSON: %w", b.bad[0].err)}
+	}
+	w.bad = append(w.bad, b.bad...)
+	if len(b.docs) == 0 {
+		return nil
+	}
+	if err := w.put(b.packed.Bytes()); err != nil {
+		return err
+	}
+	w.digest.Merge(b.digest)
+	w.run.tracker.Add(w.collection, b.digest.Documents, b.digest.Bytes)
+	return nil
+}
+
+func (w *writer) put(b []byte) error {
+	if _, err := w.f.Write(b); err != nil {
+		return onDisk(w.run.work, err)
+	}
+	w.sum.Write(b)
+	w.size += int64(len(b))
+	return nil
+}
+
+// finish writes what is left, flushes the file to disk and says what it holds.
+func (w *writer) finish() (backup.File, backup.Digest, error) {
+	flushed := w.flush()
+	close(w.order)
+	<-w.finished
+	if err := context.Cause(w.ctx); err != nil || flushed != nil {
+		return backup.File{}, backup.Digest{}, errors.Join(err, w.f.Close())
+	}
+	if w.size == 0 {
+		if err := w.empty(); err != nil {
+			return backup.File{}, backup.Digest{}, errors.Join(err, w.f.Close())
+		}
+	}
+	if err := errors.Join(w.f.Sync(), w.f.Close()); err != nil {
+		return backup.File{}, backup.Digest{}, onDisk(w.run.work, err)
+	}
+	w.cancel(nil)
+	rel, err := filepath.Rel(w.run.work, w.path)
+	if err != nil {
+		return backup.File{}, backup.Digest{}, err
+	}
+	return backup.File{Path: filepath.ToSlash(rel), Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, w.digest, nil
+}
+
+// empty writes the one member that makes a file without documents a gzip file.
+func (w *writer) empty() error {
+	p, err := backup.NewPacker(w.run.o.Level)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := p.Pack(&b, nil); err != nil {
+		return err
+	}
+	return w.put(b.Bytes())
+}
+
+// abandon stops without a file: what was counted is taken back.
+func (w *writer) abandon() error {
+	w.cancel(context.Canceled)
+	close(w.order)
+	<-w.finished
+	w.run.tracker.Add(w.collection, -w.digest.Documents, -w.digest.Bytes)
+	return onDisk(w.run.work, w.f.Close())
+}

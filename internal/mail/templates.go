@@ -1,0 +1,125 @@
+package mail
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	htmltemplate "html/template"
+	"io/fs"
+	"strings"
+	texttemplate "text/template"
+)
+
+//go:embed templates
+var builtin embed.FS
+
+// The mails that there are, by the name of their template files.
+const (
+	mailNotice   = "notice"
+	mailFollowUp = "followup"
+	mailApproval = "approval"
+	mailDecision = "decision"
+	mailDone     = "done"
+	mailMonitor  = "monitor"
+	mailReport   = "report"
+)
+
+var mailNames = []string{mailNotice, mailFollowUp, mailApproval, mailDecision, mailDone, mailMonitor, mailReport}
+
+// Templates renders mails, each as HTML and as plain text.
+type Templates struct {
+	html map[string]*htmltemplate.Template
+	text map[string]*texttemplate.Template
+}
+
+// NewTemplates parses the templates that come with runbook. A file of the same name in own replaces one of them:
+// layout.html, NAME.html, NAME.txt; nil replaces none.
+func NewTemplates(own fs.FS) (*Templates, error) {
+	shared, err := fs.Sub(builtin, "templates")
+	if err != nil {
+		return nil, err
+	}
+	read := func(name string) (string, error) {
+		if own != nil {
+			data, err := fs.ReadFile(own, name)
+			if err == nil || !errors.Is(err, fs.ErrNotExist) {
+				return string(data), err
+			}
+		}
+		data, err := fs.ReadFile(shared, name)
+		return string(data), err
+	}
+	layout, err := read("layout.html")
+	if err != nil {
+		return nil, err
+	}
+	t := &Templates{html: map[string]*htmltemplate.Template{}, text: map[string]*texttemplate.Template{}}
+	for _, name := range mailNames {
+		html, err := read(name + ".html")
+		if err != nil {
+			return nil, err
+		}
+		text, err := read(name + ".txt")
+		if err != nil {
+			return nil, err
+		}
+		h := htmltemplate.New("layout.html").Funcs(htmltemplate.FuncMap(functions)).Funcs(htmlFunctions).Option("missingkey=error")
+		if _, err := h.Parse(layout); err != nil {
+			return nil, fmt.Errorf("mail template layout.html: %w", err)
+		}
+		if t.html[name], err = h.New(name + ".html").Parse(html); err != nil {
+			return nil, fmt.Errorf("mail template %s.html: %w", name, err)
+		}
+		x := texttemplate.New(name + ".txt").Funcs(texttemplate.FuncMap(functions)).Option("missingkey=error")
+		if t.text[name], err = x.Parse(text); err != nil {
+			return nil, fmt.Errorf("mail template %s.txt: %w", name, err)
+		}
+	}
+	return t, nil
+}
+
+// tone is the colour of a mail: what its reader should feel before reading.
+type tone struct{ Strong, Soft string }
+
+var (
+	toneGood   = tone{"#1c7c54", "#e6f3ec"}
+	toneAsk    = tone{"#1f5fa6", "#e7effa"}
+	toneUrgent = tone{"#b3261e", "#fbeae8"}
+	toneWarn   = tone{"#9a5b00", "#fdf1dd"}
+)
+
+// view is what every template is given.
+type view struct {
+	Tone     tone
+	Brand    string
+	Incident string
+	Mail     any // the mail's own facts
+}
+
+// render makes the message. The subject is the text template's block "subject".
+func (t *Templates) render(name string, v view, c Contact) (Message, error) {
+	var html, text, subject bytes.Buffer
+	if err := t.html[name].ExecuteTemplate(&html, "layout.html", v); err != nil {
+		return Message{}, fmt.Errorf("render mail %s: %w", name, err)
+	}
+	if err := t.text[name].Execute(&text, v); err != nil {
+		return Message{}, fmt.Errorf("render mail %s: %w", name, err)
+	}
+	if err := t.text[name].ExecuteTemplate(&subject, "subject", v); err != nil {
+		return Message{}, fmt.Errorf("render mail %s: %w", name, err)
+	}
+	m := Message{
+		Contact: c,
+		Subject: strings.Join(strings.Fields(subject.String()), " "),
+		HTML:    strings.TrimSpace(html.String()) + "\n",
+		Text:    wrap(text.String()),
+		Headers: map[string]string{"Auto-Submitted": "auto-generated"},
+	}
+	if v.Incident != "" {
+		// The common ancestor makes mail programs show all mails of one incident as one thread.
+		thread := "<" + v.Incident + "@runbook>"
+		m.Headers["References"], m.Headers["In-Reply-To"] = thread, thread
+	}
+	return m, nil
+}

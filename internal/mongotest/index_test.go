@@ -1,0 +1,162 @@
+package mongotest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestIndexSpecificationsAreKept(t *testing.T) {
+	tests := []struct{ name, spec, want string }{
+		{"compound, keys in order", `{"key": {"b": 1, "a": -1}, "name": "x"}`, `{"v":2,"key":{"b":1,"a":-1},"name":"x"}`},
+		{"options in order", `{"v": 2, "name": "x", "key": {"a": 1}, "sparse": true, "unique": true}`,
+			`{"v":2,"key":{"a":1},"name":"x","sparse":true,"unique":true}`},
+		{"TTL", `{"key": {"at": 1}, "name": "x", "expireAfterSeconds": 3600}`,
+			`{"v":2,"key":{"at":1},"name":"x","expireAfterSeconds":3600}`},
+		{"partial", `{"key": {"a": 1}, "name": "x", "partialFilterExpression": {"z": {"$gt": 1}, "b": 1}}`,
+			`{"v":2,"key":{"a":1},"name":"x","partialFilterExpression":{"z":{"$gt":1},"b":1}}`},
+		{"collation and hidden", `{"key": {"a": 1}, "name": "x", "collation": {"locale": "de"}, "hidden": true}`,
+			`{"v":2,"key":{"a":1},"name":"x","collation":{"locale":"de"},"hidden":true}`},
+		{"wildcard", `{"key": {"$**": 1}, "name": "x", "wildcardProjection": {"a": 1}}`,
+			`{"v":2,"key":{"$**":1},"name":"x","wildcardProjection":{"a":1}}`},
+		{"hashed", `{"key": {"a": "hashed"}, "name": "x"}`, `{"v":2,"key":{"a":"hashed"},"name":"x"}`},
+		{"2dsphere", `{"key": {"a": "2dsphere"}, "name": "x"}`,
+			`{"v":2,"key":{"a":"2dsphere"},"name":"x","2dsphereIndexVersion":3}`},
+		{"text", `{"key": {"p": 1, "a": "text", "b": "text"}, "name": "x", "default_language": "german"}`,
+			`{"v":2,"key":{"p":1,"_fts":"text","_ftsx":1},"name":"x","default_language":"german","weights":{"a":1,"b":1},` +
+				`"language_override":"language","textIndexVersion":3}`},
+		{"text as a dump has it", `{"v": 2, "key": {"_fts": "text", "_ftsx": 1}, "name": "x", "weights": {"a": 5},
+			"default_language": "english", "language_override": "language", "textIndexVersion": 3}`,
+			`{"v":2,"key":{"_fts":"text","_ftsx":1},"name":"x","weights":{"a":5},"default_language":"english",` +
+				`"language_override":"language","textIndexVersion":3}`},
+		{"what older servers wrote", `{"key": {"a": 1}, "name": "x", "ns": "app.c", "background": true}`,
+			`{"v":2,"key":{"a":1},"name":"x","background":true}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, db := startDB(t)
+			must(t, db, `{"createIndexes": "c", "indexes": [`+tt.spec+`]}`)
+			require.Equal(t, []string{`{"v":2,"key":{"_id":1},"name":"_id_"}`, tt.want}, all(t, db, `{"listIndexes": "c"}`))
+			answer := must(t, db, `{"createIndexes": "c", "indexes": [`+tt.spec+`]}`)
+			require.Equal(t, "all indexes already exist", answer.Lookup("note").StringValue())
+		})
+	}
+}
+
+func TestCreateIndexesRefuses(t *testing.T) {
+	tests := []struct {
+		name, spec string
+		code       int32
+	}{
+		{"another key under the same name", `{"key": {"b": 1}, "name": "a_1"}`, IndexKeySpecsConflict},
+		{"another filter under the same name", `{"key": {"a": 1}, "name": "a_1", "partialFilterExpression": {"x": 1}}`, IndexKeySpecsConflict},
+		{"other options under the same name", `{"key": {"a": 1}, "name": "a_1", "unique": true}`, IndexOptionsConflict},
+		{"another name for the same key", `{"key": {"a": 1}, "name": "other"}`, IndexOptionsConflict},
+		{"an option that nobody knows", `{"key": {"b": 1}, "name": "b_1", "uniq": true}`, InvalidIndexSpecificationOption},
+		{"no key", `{"key": {}, "name": "b_1"}`, CannotCreateIndex},
+		{"a kind that nobody knows", `{"key": {"b": "fancy"}, "name": "b_1"}`, CannotCreateIndex},
+		{"duplicates of what must be unique", `{"key": {"dup": 1}, "name": "dup_1", "unique": true}`, DuplicateKey},
+		{"two arrays in one key", `{"key": {"l": 1, "m": 1}, "name": "lm", "unique": true}`, CannotIndexParallelArrays},
+	}
+	_, db := startDB(t)
+	must(t, db, `{"insert": "c", "documents": [{"dup": 1, "l": [1], "m": [1]}, {"dup": 1.0}]}`)
+	must(t, db, `{"createIndexes": "c", "indexes": [{"key": {"a": 1}, "name": "a_1"}]}`)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := run(t, db, `{"createIndexes": "c", "indexes": [{"key": {"fine": 1}, "name": "fine"}, `+tt.spec+`]}`)
+			requireCode(t, tt.code, err)
+			require.Len(t, all(t, db, `{"listIndexes": "c"}`), 2, "all of a command's indexes are built, or none")
+		})
+	}
+	must(t, db, `{"createIndexes": "c", "ignoreUnknownIndexOptions": true, "indexes": [{"key": {"b": 1}, "name": "b_1", "uniq": true}]}`)
+	_, err := run(t, db, `{"listIndexes": "none"}`)
+	requireCode(t, NamespaceNotFound, err)
+}
+
+func TestUniqueIndexes(t *testing.T) {
+	tests := []struct {
+		name, index, first, second string
+		conflict                   bool
+	}{
+		{"equal", `{"key": {"a": 1}, "unique": true}`, `{"a": 1}`, `{"a": 1}`, true},
+		{"equal numbers of different types", `{"key": {"a": 1}, "unique": true}`, `{"a": 1}`, `{"a": {"$numberDecimal": "1.00"}}`, true},
+		{"number and string", `{"key": {"a": 1}, "unique": true}`, `{"a": 1}`, `{"a": "1"}`, false},
+		{"both missing", `{"key": {"a": 1}, "unique": true}`, `{}`, `{"a": null}`, true},
+		{"both missing, sparse", `{"key": {"a": 1}, "unique": true, "sparse": true}`, `{}`, `{}`, false},
+		{"outside of the partial filter", `{"key": {"a": 1}, "unique": true, "partialFilterExpression": {"on": true}}`,
+			`{"a": 1, "on": true}`, `{"a": 1}`, false},
+		{"inside of the partial filter", `{"key": {"a": 1}, "unique": true, "partialFilterExpression": {"on": true}}`,
+			`{"a": 1, "on": true}`, `{"a": 1, "on": true}`, true},
+		{"compound, one part equal", `{"key": {"a": 1, "b": 1}, "unique": true}`, `{"a": 1, "b": 1}`, `{"a": 1, "b": 2}`, false},
+		{"an element of an array", `{"key": {"a.x": 1}, "unique": true}`, `{"a": [{"x": 1}, {"x": 2}]}`, `{"a": {"x": 2}}`, true},
+		{"not unique", `{"key": {"a": 1}}`, `{"a": 1}`, `{"a": 1}`, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, db := startDB(t)
+			c := db.Collection("c")
+			index := doc(t, tt.index)
+			must(t, db, `{"create": "c"}`)
+			require.NoError(t, db.RunCommand(t.Context(), append(doc(t, `{"createIndexes": "c"}`),
+				doc(t, `{"indexes": [{"name": "x", `+tt.index[1:]+`]}`)...)).Err(), index)
+			_, err := c.InsertOne(t.Context(), doc(t, tt.first))
+			require.NoError(t, err)
+			inserted, err := c.InsertOne(t.Context(), doc(t, tt.second))
+			if !tt.conflict {
+				require.NoError(t, err)
+				_, err = c.UpdateByID(t.Context(), inserted.InsertedID, doc(t, `{"$set": {"z": 1}}`))
+				require.NoError(t, err, "a document does not conflict with itself")
+				return
+			}
+			requireCode(t, DuplicateKey, err)
+			_, err = c.DeleteOne(t.Context(), doc(t, `{}`))
+			require.NoError(t, err)
+			_, err = c.InsertOne(t.Context(), doc(t, tt.second))
+			require.NoError(t, err, "the first one is gone")
+		})
+	}
+}
+
+func TestIndexesAreDropped(t *testing.T) {
+	tests := []struct {
+		name, which string
+		left        int
+		code        int32
+	}{
+		{"by name", `"a_1"`, 2, 0},
+		{"by key", `{"a": 1}`, 2, 0},
+		{"by names", `["a_1", "b_1"]`, 1, 0},
+		{"all", `"*"`, 1, 0},
+		{"not the one on _id", `"_id_"`, 3, InvalidOptions},
+		{"not one that is not there", `"c_1"`, 3, IndexNotFound},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, db := startDB(t)
+			must(t, db, `{"createIndexes": "c", "indexes": [{"key": {"a": 1}, "name": "a_1"}, {"key": {"b": 1}, "name": "b_1"}]}`)
+			_, err := run(t, db, `{"dropIndexes": "c", "index": `+tt.which+`}`)
+			if tt.code == 0 {
+				require.NoError(t, err)
+			} else {
+				requireCode(t, tt.code, err)
+			}
+			require.Len(t, all(t, db, `{"listIndexes": "c"}`), tt.left)
+		})
+	}
+}
+
+func TestCollMod(t *testing.T) {
+	s, db := startDB(t)
+	must(t, db, `{"createIndexes": "c", "indexes": [{"key": {"a": 1}, "name": "a_1", "expireAfterSeconds": 10}]}`)
+	answer := must(t, db, `{"collMod": "c", "index": {"name": "a_1", "expireAfterSeconds": 20}}`)
+	require.EqualValues(t, 10, answer.Lookup("expireAfterSeconds_old").Int32())
+	must(t, db, `{"collMod": "c", "index": {"keyPattern": {"a": 1}, "hidden": true}}`)
+	require.Equal(t, `{"v":2,"key":{"a":1},"name":"a_1","expireAfterSeconds":20,"hidden":true}`, all(t, db, `{"listIndexes": "c"}`)[1])
+	must(t, db, `{"collMod": "c", "index": {"name": "a_1", "hidden": false}}`)
+	require.Equal(t, `{"v":2,"key":{"a":1},"name":"a_1","expireAfterSeconds":20}`, all(t, db, `{"listIndexes": "c"}`)[1])
+
+	must(t, db, `{"collMod": "c", "validator": {"a": {"$type": "date"}}}`)
+	require.Equal(t, raw(t, `{"validator": {"a": {"$type": "date"}}}`), info(t, s, "c").Lookup("options").Document())
+	_, err := db.Collection("c").InsertOne(t.Context(), doc(t, `{"a": 1}`))
+	requireCode(t, DocumentValidationFailure, err)
+}

@@ -1,0 +1,118 @@
+package mongotest
+
+import (
+	"strconv"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
+)
+
+// buckets is where a time series keeps its measurements.
+func (c *collection) buckets() namespace { return namespace{c.ns.db, "system.buckets." + c.ns.coll} }
+
+func timeseriesDefaults(options document) document {
+	spec := subdocument(options, "timeseries")
+	full := build(func(dst []byte) []byte {
+		dst = appendElements(dst, spec)
+		_, custom := lookup(spec, "bucketMaxSpanSeconds")
+		if text(spec, "granularity") == "" && !custom {
+			dst = bsoncore.AppendStringElement(dst, "granularity", "seconds")
+		}
+		if !custom {
+			dst = bsoncore.AppendInt32Element(dst, "bucketMaxSpanSeconds", spanOf(text(spec, "granularity")))
+		}
+		return dst
+	})
+	out, _ := setPath(options, []string{"timeseries"}, value{Type: bsoncore.TypeEmbeddedDocument, Data: full})
+	return out // a single key always fits
+}
+
+func spanOf(granularity string) int32 {
+	switch granularity {
+	case "hours":
+		return 2_592_000
+	case "minutes":
+		return 86_400
+	default:
+		return 3_600
+	}
+}
+
+func bucketOptions(options document) document {
+	return build(func(dst []byte) []byte {
+		if v, ok := lookup(options, "expireAfterSeconds"); ok {
+			dst = bsoncore.AppendValueElement(dst, "expireAfterSeconds", v)
+		}
+		dst = bsoncore.AppendBooleanElement(dst, "clusteredIndex", true)
+		return bsoncore.AppendDocumentElement(dst, "timeseries", subdocument(options, "timeseries"))
+	})
+}
+
+// bucket makes a bucket of one measurement, in the uncompressed form.
+func bucket(options, measurement document) (document, error) {
+	spec := subdocument(options, "timeseries")
+	timeField, metaField := text(spec, "timeField"), text(spec, "metaField")
+	at, _ := lookup(measurement, timeField)
+	when, ok := at.TimeOK()
+	if !ok {
+		return nil, errorf(BadValue, "'%s' must be present and contain a valid BSON UTC datetime value", timeField)
+	}
+	measurement, err := normalize(measurement)
+	if err != nil {
+		return nil, err
+	}
+	columns := without(measurement, metaField)
+	return build(func(dst []byte) []byte {
+		dst = bsoncore.AppendObjectIDElement(dst, "_id", bson.NewObjectIDFromTimestamp(when))
+		control, dst := bsoncore.AppendDocumentElementStart(dst, "control")
+		dst = bsoncore.AppendInt32Element(dst, "version", 1)
+		dst = bsoncore.AppendDocumentElement(dst, "min", columns)
+		dst = end(bsoncore.AppendDocumentElement(dst, "max", columns), control)
+		if meta, ok := lookup(measurement, metaField); ok {
+			dst = bsoncore.AppendValueElement(dst, "meta", meta)
+		}
+		data, dst := bsoncore.AppendDocumentElementStart(dst, "data")
+		for e := range elements(columns) {
+			column, out := bsoncore.AppendDocumentElementStart(dst, e.Key())
+			dst = end(bsoncore.AppendValueElement(out, "0", e.Value()), column)
+		}
+		return end(dst, data)
+	}), nil
+}
+
+// unpack gives the measurements of buckets.
+func unpack(options document, buckets []document) ([]document, error) {
+	spec := subdocument(options, "timeseries")
+	timeField, metaField := text(spec, "timeField"), text(spec, "metaField")
+	var all []document
+	for _, b := range buckets {
+		data := subdocument(b, "data")
+		times, ok := lookup(data, timeField)
+		if !ok || times.Type != bsoncore.TypeEmbeddedDocument {
+			return nil, unsupported("reading measurements from compressed buckets")
+		}
+		meta, hasMeta := lookup(b, "meta")
+		for i := range countElements(document(times.Data)) {
+			all = append(all, build(func(dst []byte) []byte {
+				dst = appendColumn(dst, data, timeField, i)
+				if hasMeta {
+					dst = bsoncore.AppendValueElement(dst, metaField, meta)
+				}
+				for column := range elements(data) {
+					if column.Key() != timeField {
+						dst = appendColumn(dst, data, column.Key(), i)
+					}
+				}
+				return dst
+			}))
+		}
+	}
+	return all, nil
+}
+
+func appendColumn(dst []byte, data document, name string, i int) []byte {
+	if v, ok := lookup(subdocument(data, name), strconv.Itoa(i)); ok {
+		return bsoncore.AppendValueElement(dst, name, v)
+	}
+	return dst
+}

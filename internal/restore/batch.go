@@ -1,0 +1,197 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+// A batch is sent when it has batchBytes or as many documents as the server digests well. A single document may be
+// larger: 16 MiB fit into a message of 48.
+const (
+	batchBytes    = 4 << 20
+	mostDocuments = 1000
+	fewDocuments  = 50
+)
+
+// batch is documents on their way to the server: the raw array of an insert command.
+type batch struct {
+	array     []byte
+	documents []int // where each document's bytes begin
+	timestamp bool  // a document has an empty timestamp that the server would fill in
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func newBatch() *batch {
+	b := batches.Get().(*batch)
+	b.array = append(b.array[:0], 0, 0, 0, 0)
+	b.documents = b.documents[:0]
+	b.timestamp = false
+	return b
+}
+
+func (b *batch) free() {
+	// One that grew with a huge document is not worth keeping.
+	if cap(b.array) <= 2*batchBytes {
+		batches.Put(b)
+	}
+}
+
+func (b *batch) add(doc bson.Raw) {
+	b.array = append(b.array, byte(bson.TypeEmbeddedDocument))
+	b.array = strconv.AppendInt(b.array, int64(len(b.documents)), 10)
+	b.array = append(b.array, 0)
+	b.documents = append(b.documents, len(b.array))
+	b.array = append(b.array, doc...)
+	b.timestamp = b.timestamp || emptyTimestamp(doc)
+}
+
+func (b *batch) size() int { return len(b.array) }
+
+func (b *batch) at(i int) bson.Raw {
+	at := b.documents[i]
+	n := int(b.array[at]) | int(b.array[at+1])<<8 | int(b.array[at+2])<<16 | int(b.array[at+3])<<24
+	return bson.Raw(b.array[at : at+n])
+}
+
+// close ends the array. Nothing can be added after it.
+func (b *batch) close() {
+	b.array = append(b.array, 0)
+	n := len(b.array)
+	b.array[0], b.array[1], b.array[2], b.array[3] = byte(n), byte(n>>8), byte(n>>16), byte(n>>24)
+}
+
+// command is the insert. The raw array goes into it as it is.
+func (b *batch) command(collection string, ordered bool) bson.D {
+	command := bson.D{
+		{Key: "insert", Value: collection},
+		{Key: "documents", Value: bson.RawValue{Type: bson.TypeArray, Value: b.array}},
+		{Key: "ordered", Value: ordered},
+		{Key: "bypassDocumentValidation", Value: true},
+	}
+	if b.timestamp {
+		command = append(command, bson.E{Key: "bypassEmptyTsReplacement", Value: true})
+	}
+	return command
+}
+
+// emptyTimestamp says whether a document has, at its top level, a Timestamp(0, 0): servers replace it by the current
+// time on insert unless told not to. On _id they do not.
+func emptyTimestamp(doc bson.Raw) bool {
+	// Few documents have the type's byte at all, so that most are not taken apart.
+	if bytes.IndexByte(doc, byte(bson.TypeTimestamp)) < 0 {
+		return false
+	}
+	elements, err := doc.Elements()
+	if err != nil {
+		return false
+	}
+	for _, e := range elements {
+		v := e.Value()
+		if t, i, ok := v.TimestampOK(); ok && t == 0 && i == 0 && e.Key() != "_id" {
+			return true
+		}
+	}
+	return false
+}
+
+// errStartOver says that it is not known how much of an ordered batch has arrived, so that the collection must be
+// loaded again from its beginning.
+var errStartOver = errors.New("the connection broke while an ordered collection was loaded")
+
+// insert writes a batch so that each of its documents is there, whatever happens to the connection. It returns which
+// documents the server had already, or others in their place: alike tells. ordered keeps the documents' order, for
+// capped collections. of is the collection's name for people.
+func insert(ctx context.Context, db *mongo.Database, collection, of string, b *batch, ordered bool) (there []int, err error) {
+	err = persist(ctx, func() error {
+		err := write(ctx, db, b.command(collection, ordered))
+		if transient(err) {
+			if ordered {
+				return errors.Join(errStartOver, errors.New(err.Error()))
+			}
+			return err
+		}
+		there = nil
+		var exception mongo.WriteException
+		if !errors.As(err, &exception) {
+			return explain(err, of, b)
+		}
+		for _, e := range exception.WriteErrors {
+			switch {
+			case e.Index < 0 || e.Index >= len(b.documents):
+				return err
+			case e.Code == codeDuplicateKey:
+				there = append(there, e.Index)
+			case e.Code == codeOutOfDiskSpace:
+				return &SpaceError{}
+			default:
+				what := "document _id " + nameOf(b.at(e.Index))
+				if more := len(exception.WriteErrors) - 1; more > 0 {
+					what += fmt.Sprintf(" (and %d more of the %d sent with it)", more, len(b.documents))
+				}
+				return &RefusedError{Collection: of, What: what, Code: e.Code, Reason: e.Message}
+			}
+		}
+		return nil
+	})
+	return there, err
+}
+
+// explain names what is known of a whole insert's failure.
+func explain(err error, of string, b *batch) error {
+	switch {
+	case err == nil:
+		return nil
+	case code(err) == codeOutOfDiskSpace:
+		return &SpaceError{}
+	case b.timestamp && unknownField(err, "bypassEmptyTsReplacement"):
+		for i := range b.documents {
+			if doc := b.at(i); emptyTimestamp(doc) {
+				return &RefusedError{
+					Collection: of, What: "document _id " + nameOf(doc), Code: code(err),
+					Reason: "it has an empty Timestamp, which this version of the server would replace by the current time",
+				}
+			}
+		}
+	}
+	return fmt.Errorf("insert into %s: %w", of, err)
+}
+
+// alike finds which of a batch's documents stand in the collection byte for byte, among those that it had already.
+func alike(ctx context.Context, db *mongo.Database, collection string, b *batch, there []int) (map[int]bool, error) {
+	ids := make(bson.A, len(there))
+	for i, n := range there {
+		ids[i] = b.at(n).Lookup("_id")
+	}
+	found := map[backup.Hash]bool{}
+	err := persist(ctx, func() error {
+		clear(found)
+		cursor, err := primary(db).Collection(collection).Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
+		if err != nil {
+			return err
+		}
+		for cursor.Next(ctx) {
+			found[backup.HashOf(cursor.Current)] = true
+		}
+		return errors.Join(cursor.Err(), cursor.Close(context.WithoutCancel(ctx)))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare documents of %s: %w", collection, err)
+	}
+	same := map[int]bool{}
+	for _, n := range there {
+		if found[backup.HashOf(b.at(n))] {
+			same[n] = true
+		}
+	}
+	return same, nil
+}

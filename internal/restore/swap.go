@@ -1,0 +1,380 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+// renameTime bounds how long a rename may wait on the server for its turn: not so long that it could still happen after
+// another attempt has taken over.
+const renameTime = 30 * time.Second
+
+// SwapOptions say which staging takes the place of what.
+type SwapOptions struct {
+	DB       *mongo.Database
+	Lease    Lease
+	Incident string // names what is set aside
+	Dir      string // the attempt's directory, as Stage and Prove left it
+}
+
+// Swapped counts what a swap, or its undoing, has moved.
+type Swapped struct {
+	Placed int `json:"placed"` // staged collections that took the live names; undone: that left them
+	Aside  int `json:"aside"`  // live collections set aside; undone: returned
+	Views  int `json:"views"`  // views made anew
+	// Left names what was not touched, and why.
+	Left []string `json:"left,omitempty"`
+	// Vanished names live collections that somebody else dropped before they could be set aside.
+	Vanished []string `json:"vanished,omitempty"`
+}
+
+// swapState is how far a swap has come.
+type swapState string
+
+const (
+	swapping    swapState = "swapping"
+	swapDone    swapState = "swapped"
+	rollingBack swapState = "rolling back"
+	rolledBack  swapState = "rolled back"
+)
+
+// swapJournal is the plan of a swap. It is on disk before the first rename, and never made anew while the swap lasts: the
+// live collections that it was made from are moving.
+type swapJournal struct {
+	State    swapState  `json:"state"`
+	Incident string     `json:"incident"`
+	Database string     `json:"database"`
+	Token    int64      `json:"token"`
+	Backup   string     `json:"backup"`
+	Entries  []entry    `json:"entries"`
+	Before   []viewSpec `json:"before,omitempty"` // views that go
+	After    []viewSpec `json:"after,omitempty"`  // views that come
+	Left     []string   `json:"left,omitempty"`
+	BeganAt  time.Time  `json:"beganAt"`
+	EndedAt  time.Time  `json:"endedAt,omitzero"`
+}
+
+func (j *swapJournal) summary() Swapped {
+	s := Swapped{Views: len(j.After), Left: j.Left}
+	for _, e := range j.Entries {
+		if e.Stage != "" {
+			s.Placed++
+		}
+		if e.Vanished {
+			s.Vanished = append(s.Vanished, e.Name)
+		} else if e.HadLive {
+			s.Aside++
+		}
+	}
+	return s
+}
+
+// swapper carries a journal out.
+type swapper struct {
+	o       SwapOptions
+	journal swapJournal
+	there   map[string]info // as the server said last, and as our own renames have changed it since
+}
+
+// Swap sets the live collections aside and puts the proven ones in their place, by renaming. Collections that the backup
+// does not have are set aside too when all of it was staged. Views are dropped and made anew; time series are left alone.
+// The lease is looked at before every change. Killed anywhere and run again, Swap carries on where it was.
+func Swap(ctx context.Context, o SwapOptions) (Swapped, error) {
+	w, err := newSwapper(ctx, o)
+	if err != nil {
+		return Swapped{}, err
+	}
+	switch w.journal.State {
+	case swapDone:
+		return w.journal.summary(), nil
+	case rollingBack:
+		return Swapped{}, &BlockedError{"", "it is being rolled back: roll back to the end first"}
+	case swapping:
+	default:
+		if err := w.plan(); err != nil {
+			return Swapped{}, err
+		}
+		if err := w.save(); err != nil {
+			return Swapped{}, err
+		}
+	}
+	if err := w.dropViews(ctx, w.journal.Before, w.journal.After); err != nil {
+		return Swapped{}, err
+	}
+	for i := range w.journal.Entries {
+		if err := w.settle(ctx, i, entry.forward); err != nil {
+			return Swapped{}, err
+		}
+	}
+	if err := w.createViews(ctx, w.journal.After); err != nil {
+		return Swapped{}, err
+	}
+	if err := o.Lease.Check(ctx); err != nil {
+		return Swapped{}, err
+	}
+	return w.end(swapDone)
+}
+
+// RollBack undoes a swap, finished or not: everything that was set aside returns to its name, and the views with it. What
+// an unfinished swap has placed goes back to its stage. What a finished one has placed may have been written to by now,
+// so it is kept among the incident's old collections. Killed anywhere and run again, RollBack carries on where it was.
+func RollBack(ctx context.Context, o SwapOptions) (Swapped, error) {
+	w, err := newSwapper(ctx, o)
+	if err != nil {
+		return Swapped{}, err
+	}
+	j := &w.journal
+	switch j.State {
+	case "":
+		return Swapped{}, nil
+	case rolledBack:
+		return j.summary(), nil
+	case swapping, swapDone:
+		for i := range j.Entries {
+			e := &j.Entries[i]
+			e.Back = e.Stage
+			if j.State == swapDone && e.Stage != "" {
+				e.Back = OldName(j.Database, j.Incident, fmt.Sprintf("placed.%d.%s", j.Token, e.Name))
+			}
+			e.Spare = OldName(j.Database, j.Incident, fmt.Sprintf("appeared.%d.%s", j.Token, e.Name))
+		}
+		j.State, j.EndedAt = rollingBack, time.Time{}
+		if err := w.save(); err != nil {
+			return Swapped{}, err
+		}
+	}
+	if err := w.dropViews(ctx, j.After, j.Before); err != nil {
+		return Swapped{}, err
+	}
+	// What cannot be brought back must not keep the rest from it.
+	var missing []error
+	for i := range slices.Backward(j.Entries) {
+		err := w.settle(ctx, i, entry.backward)
+		if !ofOneCollection(err) {
+			return Swapped{}, errors.Join(append(missing, err)...)
+		}
+		missing = append(missing, err)
+	}
+	if err := errors.Join(append(missing, w.createViews(ctx, j.Before))...); err != nil {
+		return Swapped{}, err
+	}
+	if err := o.Lease.Check(ctx); err != nil {
+		return Swapped{}, err
+	}
+	return w.end(rolledBack)
+}
+
+// ofOneCollection says whether an error leaves the other collections as they should be.
+func ofOneCollection(err error) bool {
+	_, missing := errors.AsType[*MissingError](err)
+	_, appeared := errors.AsType[*LiveReappearedError](err)
+	return err == nil || missing || appeared
+}
+
+func newSwapper(ctx context.Context, o SwapOptions) (*swapper, error) {
+	if err := checkIncident(o.Incident); err != nil {
+		return nil, err
+	}
+	if err := o.Lease.Check(ctx); err != nil {
+		return nil, err
+	}
+	w := &swapper{o: o}
+	if err := load(o.Dir, swapFile, &w.journal); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if j := w.journal; j.State != "" && (j.Token != o.Lease.Token || j.Incident != o.Incident || j.Database != o.DB.Name()) {
+		return nil, &BlockedError{"", fmt.Sprintf("%s holds the swap of incident %s, attempt %d in database %s", o.Dir, j.Incident, j.Token, j.Database)}
+	}
+	return w, w.look(ctx)
+}
+
+func (w *swapper) look(ctx context.Context) error {
+	there, err := collections(ctx, w.o.DB)
+	if err == nil {
+		w.there = there
+	}
+	return err
+}
+
+func (w *swapper) save() error { return save(w.o.Dir, swapFile, w.journal) }
+
+func (w *swapper) end(s swapState) (Swapped, error) {
+	w.journal.State, w.journal.EndedAt = s, time.Now().UTC()
+	return w.journal.summary(), w.save()
+}
+
+// plan decides what moves where, from what stands in the database now. It changes nothing.
+func (w *swapper) plan() error {
+	s, err := LoadStaging(w.o.Dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (s.Proof == nil || s.Token != w.o.Lease.Token) {
+		return &BlockedError{"", "this attempt has no proven staging: stage and prove the backup first"}
+	}
+	if err != nil {
+		return err
+	}
+	w.journal = swapJournal{
+		State: swapping, Incident: w.o.Incident, Database: w.o.DB.Name(), Token: s.Token, Backup: s.Backup, BeganAt: time.Now().UTC(),
+	}
+	ofBackup := map[string]bool{}
+	for _, sc := range s.Collections {
+		ofBackup[sc.Name] = true
+		if err := w.planStaged(sc); err != nil {
+			return err
+		}
+	}
+	if s.Whole {
+		for _, name := range sortedKeys(w.there) {
+			if !ofBackup[name] && !reserved(name) && !system(name) {
+				if err := w.planLive(name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, e := range w.journal.Entries {
+		if _, taken := w.there[e.Old]; taken {
+			return &BlockedError{e.Name, fmt.Sprintf("was set aside by this incident before, as %s: roll that swap back first", e.Old)}
+		}
+	}
+	return nil
+}
+
+func (w *swapper) planStaged(sc StagedCollection) error {
+	live, hadLive := w.there[sc.Name]
+	if sc.Skipped != "" {
+		w.journal.Left = append(w.journal.Left, fmt.Sprintf("%s (%s)", sc.Name, sc.Skipped))
+		return nil
+	}
+	if _, ok := w.there[sc.Stage]; !ok {
+		return &MissingError{sc.Name, sc.Stage, "is not there: the staging was removed; stage again"}
+	}
+	if hadLive && live.kind == backup.TypeTimeseries {
+		return &BlockedError{sc.Name, "is a time series now, which servers do not rename: move it out of the way first"}
+	}
+	if sc.Type == backup.TypeView {
+		after, err := newViewSpec(sc.Name, w.there[sc.Stage].options)
+		if err != nil {
+			return err
+		}
+		if hadLive && live.kind == backup.TypeView && sameOptions(live.options, w.there[sc.Stage].options) {
+			return nil
+		}
+		w.journal.After = append(w.journal.After, after)
+		if hadLive {
+			return w.planLive(sc.Name)
+		}
+		return nil
+	}
+	e := entry{Name: sc.Name, Stage: sc.Stage, StageUUID: sc.UUID, Old: OldName(w.journal.Database, w.o.Incident, sc.Name)}
+	if hadLive && live.kind == backup.TypeView {
+		if err := w.planLive(sc.Name); err != nil {
+			return err
+		}
+	} else if hadLive {
+		e.HadLive, e.LiveUUID = true, live.uuid
+	}
+	w.journal.Entries = append(w.journal.Entries, e)
+	return nil
+}
+
+// planLive plans for something live that leaves its name to nothing, or to something of another kind.
+func (w *swapper) planLive(name string) error {
+	live := w.there[name]
+	switch live.kind {
+	case backup.TypeView:
+		before, err := newViewSpec(name, live.options)
+		if err != nil {
+			return err
+		}
+		w.journal.Before = append(w.journal.Before, before)
+	case backup.TypeTimeseries:
+		w.journal.Left = append(w.journal.Left, name+" (servers do not rename time series)")
+	default:
+		w.journal.Entries = append(w.journal.Entries, entry{
+			Name: name, Old: OldName(w.journal.Database, w.o.Incident, name), HadLive: true, LiveUUID: live.uuid,
+		})
+	}
+	return nil
+}
+
+// settle moves one entry until its state table says that it is done. Whatever a failed rename may have left behind, the
+// next look at the server tells it; and before something is called wrong, the server is asked once more.
+func (w *swapper) settle(ctx context.Context, i int, table func(entry, seen) (move, error)) error {
+	var failed error
+	fresh := false
+	pause := firstPause
+	for n := 0; n < tries; {
+		m, err := table(w.journal.Entries[i], w.see(w.journal.Entries[i]))
+		switch {
+		case m.done:
+			return nil
+		case (err != nil || m.vanished) && !fresh:
+			if err := w.look(ctx); err != nil {
+				return err
+			}
+			fresh = true
+			continue
+		case err != nil:
+			return err
+		case m.vanished:
+			w.journal.Entries[i].Vanished = true
+			if err := w.save(); err != nil {
+				return err
+			}
+			continue
+		}
+		failed = w.rename(ctx, m)
+		fresh = false
+		if failed == nil {
+			continue
+		}
+		n++
+		c := code(failed)
+		if c != codeNamespaceExists && c != codeNamespaceNotFound && !transient(failed) {
+			return failed
+		}
+		if !rest(ctx, pause) {
+			return errors.Join(ctx.Err(), failed)
+		}
+		pause *= 2
+		if err := w.look(ctx); err != nil {
+			return err
+		}
+		fresh = true
+	}
+	return failed
+}
+
+func (w *swapper) see(e entry) seen {
+	at := func(name string) place {
+		i, ok := w.there[name]
+		return place{ok && name != "", i.uuid}
+	}
+	return seen{stage: at(e.Stage), old: at(e.Old), live: at(e.Name), back: at(e.Back), spare: at(e.Spare)}
+}
+
+// rename is the only way in which a collection enters or leaves a live name.
+func (w *swapper) rename(ctx context.Context, m move) error {
+	if err := w.o.Lease.Check(ctx); err != nil {
+		return err
+	}
+	db := w.o.DB.Name() + "."
+	err := write(ctx, w.o.DB.Client().Database("admin"), bson.D{
+		{Key: "renameCollection", Value: db + m.from}, {Key: "to", Value: db + m.to}, {Key: "maxTimeMS", Value: renameTime.Milliseconds()},
+	})
+	if err != nil {
+		return fmt.Errorf("rename %s to %s: %w", m.from, m.to, err)
+	}
+	w.there[m.to] = w.there[m.from]
+	delete(w.there, m.from)
+	return nil
+}

@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"github.com/battwheels/runbook/internal/alert"
+	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/workflows"
+)
+
+// Starter starts playbooks. Starting is durable at once, even while every worker is down.
+type Starter struct {
+	Client client.Client
+	Config *config.Config
+}
+
+// echo is how long after an incident's end an alert that fired before it is taken for its echo: senders repeat an alert until
+// their next evaluation sees it resolved. One that still fires then reports that something is still wrong.
+const echo = 15 * time.Minute
+
+// StartIncident starts the corruption playbook for an alert, or joins the one that runs. The echo of an incident that has just
+// ended starts nothing. It returns the workflow's id.
+func (s *Starter) StartIncident(ctx context.Context, a alert.Alert) (string, error) {
+	id := workflows.IncidentID(a.Target)
+	over, err := s.echoes(ctx, id, a)
+	if err != nil {
+		return "", err
+	}
+	if over {
+		return id, nil
+	}
+	said := workflows.Alert{Name: a.Name, Summary: a.Summary, StartsAt: a.StartsAt, Source: a.Source}
+	in := workflows.CorruptionInput{Target: a.Target, Alert: &said}
+	if !a.Since.IsZero() {
+		in.Since = workflows.Since(a.Since.UTC().Format(time.RFC3339))
+	}
+	_, err = s.Client.SignalWithStartWorkflow(ctx, id, workflows.SignalAlert, said, s.options(id, "Alert "+a.Name), "DatabaseCorruption", in)
+	if err != nil {
+		return "", fmt.Errorf("start %s: %w", id, err)
+	}
+	return id, nil
+}
+
+func (s *Starter) echoes(ctx context.Context, id string, a alert.Alert) (bool, error) {
+	d, err := s.Client.DescribeWorkflowExecution(ctx, id, "")
+	if _, none := errors.AsType[*serviceerror.NotFound](err); none {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", id, err)
+	}
+	info := d.GetWorkflowExecutionInfo()
+	if info.GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+		return false, nil
+	}
+	ended := info.GetCloseTime().AsTime()
+	return !a.StartsAt.IsZero() && a.StartsAt.Before(ended) && time.Since(ended) < echo, nil
+}
+
+// Start starts a playbook by its name. It fails with *AlreadyRunningError where the target's incident or restore runs already.
+func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (client.WorkflowRun, error) {
+	id := map[string]string{
+		"DatabaseCorruption": workflows.IncidentID(target),
+		"Restore":            workflows.RestoreID(target),
+		"Backup":             "backup/" + target,
+		"BackupMonitor":      "monitor/" + target,
+	}[playbook]
+	if id == "" {
+		return nil, fmt.Errorf("no playbook %q: there are Backup, BackupMonitor, DatabaseCorruption and Restore", playbook)
+	}
+	o := s.options(id, playbook+" of "+target)
+	o.WorkflowExecutionErrorWhenAlreadyStarted = true
+	run, err := s.Client.ExecuteWorkflow(ctx, o, playbook, in)
+	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
+		return nil, &AlreadyRunningError{ID: id}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", id, err)
+	}
+	return run, nil
+}
+
+// AlreadyRunningError says that a playbook runs already under the one id that it may have for its target.
+type AlreadyRunningError struct{ ID string }
+
+func (e *AlreadyRunningError) Error() string {
+	return fmt.Sprintf("%s runs already; see it with: runbook status", e.ID)
+}
+
+func (s *Starter) options(id, summary string) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID:                       id,
+		TaskQueue:                s.Config.Temporal.TaskQueue,
+		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:            summary,
+	}
+}

@@ -1,0 +1,96 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/battwheels/runbook/activities"
+)
+
+// BackupInput starts Backup. Every field may be left out.
+type BackupInput struct {
+	Target    string `json:"target,omitempty"`
+	Scheduled bool   `json:"scheduled,omitempty"` // set by the schedule; else the backup is marked as manual
+}
+
+// UnmarshalJSON refuses unknown fields.
+func (in *BackupInput) UnmarshalJSON(b []byte) error {
+	type plain BackupInput
+	return decodeStrict(b, (*plain)(in))
+}
+
+// BackupResult is what came of a backup.
+type BackupResult struct {
+	Summary   string               `json:"summary"`
+	Backup    activities.BackupRef `json:"backup"`
+	Retention activities.Retention `json:"retention"`
+	Seconds   float64              `json:"seconds"`
+}
+
+// Backup dumps a target's database, checks every byte of the dump, and then lets retention delete what it replaces.
+func Backup(ctx workflow.Context, in BackupInput) (BackupResult, error) {
+	var res BackupResult
+	snap, err := loadTarget(ctx, in.Target)
+	if err != nil {
+		return res, err
+	}
+	kind := "manual"
+	if in.Scheduled {
+		kind = "scheduled"
+	}
+	started := workflow.Now(ctx)
+	status := Status{Target: snap.Target}
+	do := func(step string, work func() (string, error)) error {
+		status.begin(step)
+		publish(ctx, status, snap.SearchAttributes)
+		note, err := work()
+		state := Done
+		if err != nil {
+			state, note = Failed, explain(err)
+		}
+		status.end(step, state, note)
+		publish(ctx, status, snap.SearchAttributes)
+		return err
+	}
+
+	name := backupName(ctx, kind, workflow.GetInfo(ctx).WorkflowExecution.RunID)
+	err = do("Dump the database", func() (string, error) {
+		err := workflow.ExecuteActivity(long(ctx, snap.HostQueue, "Dump the database", snap.BackupTimeout), data.DumpDatabase,
+			activities.DumpInput{Target: snap.Target, Name: name, Kind: kind}).Get(ctx, &res.Backup)
+		return dumpNote(res.Backup), err
+	})
+	if err != nil {
+		return res, err
+	}
+	err = do("Check every byte", func() (string, error) {
+		err := workflow.ExecuteActivity(long(ctx, snap.HostQueue, "Check every byte of the backup", snap.BackupTimeout), catalog.CheckBackup,
+			activities.CheckInput{Attempt: activities.Attempt{Target: snap.Target}, ID: name}).Get(ctx, &res.Backup)
+		if len(res.Backup.Suspect) > 0 {
+			return "suspect: " + res.Backup.Suspect[0], err
+		}
+		return "verified", err
+	})
+	if err != nil {
+		return res, err
+	}
+	err = do("Retention", func() (string, error) {
+		err := workflow.ExecuteActivity(long(ctx, snap.HostQueue, "Delete what newer proven backups replace", time.Hour),
+			catalog.ApplyRetention, snap.Target).Get(ctx, &res.Retention)
+		note := fmt.Sprintf("%d deleted, %d kept", len(res.Retention.Deleted), res.Retention.Kept)
+		if res.Retention.Frozen {
+			note += ": frozen while an incident is open"
+		}
+		return note, err
+	})
+	if err != nil {
+		return res, err
+	}
+	res.Seconds = workflow.Now(ctx).Sub(started).Seconds()
+	res.Summary = fmt.Sprintf("Backup %s: %s documents in %d collections, every file checked.",
+		res.Backup.ID, count(res.Backup.Documents), res.Backup.Collections)
+	status.Result, status.Phase = res.Summary, "done"
+	publish(ctx, status, snap.SearchAttributes)
+	return res, nil
+}

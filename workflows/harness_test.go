@@ -1,0 +1,255 @@
+package workflows
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/battwheels/runbook/activities"
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+// world is a target whose steps all succeed, in an environment where time is skipped. A test makes a step fail by its name,
+// or acts when a step runs.
+type world struct {
+	*testsuite.TestWorkflowEnvironment
+	t    *testing.T
+	snap activities.Snapshot
+	plan activities.Plan
+
+	mu    sync.Mutex
+	calls []string                        // names of the steps, in order
+	told  []activities.TellInput          // mails to the people inside
+	fail  map[string]func(call int) error // by the step's name; call counts from 1
+	when  map[string]func()               // runs before the step
+	count map[string]int
+}
+
+var damageBegan = time.Date(2026, 2, 24, 3, 12, 0, 0, time.UTC)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	w := &world{
+		TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t,
+		fail: map[string]func(int) error{}, when: map[string]func(){}, count: map[string]int{},
+		snap: activities.Snapshot{
+			Target: "battwheels", Database: "test_database", HostQueue: "runbook@here", Writers: []string{"backend"}, Health: true,
+			KeyCounts: []string{"collections", "invoices"}, AuditLogs: []string{"audit_logs"}, Tenants: true, OnCall: true, Escalation: true,
+			MoreLoss: 100, RPO: 24 * time.Hour, RTO: 2 * time.Hour, EscalateAfter: 15 * time.Minute, ReportWithin: 48 * time.Hour, BackupTimeout: 4 * time.Hour,
+		},
+		plan: activities.Plan{
+			Code: "AAA-111", Target: "battwheels", RadiusKnown: true,
+			Radius: backup.Counts{Same: 900, Added: 10, Changed: 5, Missing: 100},
+		},
+	}
+	w.SetStartTime(damageBegan)
+	w.SetTestTimeout(20 * time.Second)
+	w.SetDetachedChildWait(false) // the report outlives its incident
+	w.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: RestoreID("battwheels"), TaskQueue: TaskQueue})
+	w.RegisterWorkflowWithOptions(Restore, workflow.RegisterOptions{Name: "Restore"})
+	w.RegisterWorkflowWithOptions(IncidentReport, workflow.RegisterOptions{Name: "IncidentReport"})
+	w.RegisterWorkflowWithOptions(DatabaseCorruption, workflow.RegisterOptions{Name: "DatabaseCorruption"})
+	for _, a := range []any{
+		&activities.Data{}, &activities.Catalog{}, &activities.Application{}, &activities.Mail{}, &activities.Incident{}, &activities.Target{},
+	} {
+		w.RegisterActivity(a)
+	}
+	w.mockSteps()
+	return w
+}
+
+// hit records a step, and fails it where the test wants that.
+func (w *world) hit(name string) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, name)
+	w.count[name]++
+	n, fail, when := w.count[name], w.fail[name], w.when[name]
+	w.mu.Unlock()
+	if when != nil {
+		when()
+	}
+	if fail != nil {
+		return fail(n)
+	}
+	return nil
+}
+
+func (w *world) mockSteps() {
+	anything := mock.Anything
+	ref := func(id string) activities.BackupRef {
+		return activities.BackupRef{ID: id, Time: damageBegan.Add(-73 * time.Minute), Kind: "scheduled", State: "verified", Collections: 220, Documents: 1000}
+	}
+	w.OnActivity(targets.LoadTarget, anything, anything).Return(func(_ context.Context, name string) (activities.Snapshot, error) {
+		if name != "" && name != w.snap.Target {
+			return activities.Snapshot{}, temporal.NewNonRetryableApplicationError("no target "+name, activities.BadInput, nil)
+		}
+		return w.snap, w.hit("LoadTarget")
+	})
+	w.OnActivity(data.DumpDatabase, anything, anything).Return(func(_ context.Context, in activities.DumpInput) (activities.BackupRef, error) {
+		r := ref(in.Name)
+		r.Kind = in.Kind
+		return r, w.hit("Dump " + in.Kind)
+	})
+	w.OnActivity(catalog.ChooseBackup, anything, anything).Return(func(_ context.Context, in activities.ChooseInput) (activities.BackupRef, error) {
+		if err := w.hit("ChooseBackup"); err != nil {
+			return activities.BackupRef{}, err
+		}
+		if in.Want != "" {
+			return ref(in.Want), nil
+		}
+		for _, id := range []string{"newest", "older"} {
+			if !slices.Contains(in.Excluded, id) {
+				return ref(id), nil
+			}
+		}
+		return activities.BackupRef{}, final(activities.NoBackup, "no proven backup")
+	})
+	w.OnActivity(catalog.CheckBackup, anything, anything).Return(func(_ context.Context, in activities.CheckInput) (activities.BackupRef, error) {
+		return ref(in.ID), w.hit("CheckBackup")
+	})
+	w.OnActivity(data.AcquireLease, anything, anything).Return(func(context.Context, activities.LeaseInput) (int64, error) {
+		return int64(w.count["AcquireLease"] + 1), w.hit("AcquireLease")
+	})
+	w.OnActivity(data.StageBackup, anything, anything).Return(func(context.Context, activities.Attempt) (activities.Staged, error) {
+		return activities.Staged{Collections: 220, Documents: 1000}, w.hit("StageBackup")
+	})
+	w.OnActivity(data.ProveStaging, anything, anything).Return(func(context.Context, activities.Attempt) (activities.Proof, error) {
+		return activities.Proof{Documents: 1000, Indexes: 300}, w.hit("ProveStaging")
+	})
+	w.OnActivity(data.DrawPlan, anything, anything).Return(func(_ context.Context, in activities.PlanInput) (activities.Plan, error) {
+		p := w.plan
+		p.Backup = ref(in.Backup)
+		if in.Against == "" {
+			p.RadiusKnown = false
+		}
+		return p, w.hit("DrawPlan")
+	})
+	w.OnActivity(data.SwapCollections, anything, anything).Return(func(context.Context, activities.Attempt) (activities.Swapped, error) {
+		return activities.Swapped{Placed: 220, Aside: 218}, w.hit("SwapCollections")
+	})
+	w.OnActivity(data.RollBackSwap, anything, anything).Return(func(context.Context, activities.Attempt) (activities.Swapped, error) {
+		return activities.Swapped{Aside: 218}, w.hit("RollBackSwap")
+	})
+	w.OnActivity(data.VerifyRestored, anything, anything).Return(func(context.Context, activities.Attempt) (activities.Verified, error) {
+		return activities.Verified{Documents: 1000, Indexes: 300}, w.hit("VerifyRestored")
+	})
+	w.OnActivity(data.MergeAuditLogs, anything, anything).Return(func(context.Context, activities.MergeInput) (activities.Merged, error) {
+		return activities.Merged{Inserted: 7}, w.hit("MergeAuditLogs")
+	})
+	w.OnActivity(app.ProveQuiet, anything, anything).Return(func(context.Context, string) (activities.Quiet, error) {
+		return activities.Quiet{Method: "$currentOp"}, w.hit("ProveQuiet")
+	})
+	w.OnActivity(app.StartApplication, anything, anything).Return(func(context.Context, string) (activities.Health, error) {
+		return activities.Health{Detail: "healthy"}, w.hit("StartApplication")
+	})
+	w.OnActivity(mails.FreezeMails, anything, anything).Return(func(context.Context, activities.FreezeInput) (activities.Outbox, error) {
+		return activities.Outbox{Organizations: 150, Mails: 148, WithoutAddress: 2, Batches: 2, BatchSize: 100}, w.hit("FreezeMails")
+	})
+	w.OnActivity(mails.SendBatch, anything, anything).Return(func(_ context.Context, in activities.SendInput) (activities.Sent, error) {
+		return activities.Sent{Sent: []int{100, 48}[in.Batch]}, w.hit(fmt.Sprintf("SendBatch %d", in.Batch))
+	})
+	w.OnActivity(mails.TellPeople, anything, anything).Return(func(_ context.Context, in activities.TellInput) error {
+		w.mu.Lock()
+		w.told = append(w.told, in)
+		w.mu.Unlock()
+		return w.hit("TellPeople " + string(in.Kind))
+	})
+	w.OnActivity(records.DraftReport, anything, anything).Return(func(context.Context, activities.DraftInput) (activities.Draft, error) {
+		return activities.Draft{Markdown: "report.md", HTML: "report.html", Events: 200}, w.hit("DraftReport")
+	})
+	w.OnActivity(data.ReleaseLease, anything, anything).Return(done[activities.Attempt](w, "ReleaseLease"))
+	w.OnActivity(data.RemoveStaging, anything, anything).Return(done[activities.Attempt](w, "RemoveStaging"))
+	w.OnActivity(catalog.MarkRestored, anything, anything).Return(done[activities.Attempt](w, "MarkRestored"))
+	w.OnActivity(app.StopApplication, anything, anything).Return(done[string](w, "StopApplication"))
+	w.OnActivity(records.OpenIncident, anything, anything).Return(done[activities.OpenInput](w, "OpenIncident"))
+	w.OnActivity(records.CloseIncident, anything, anything).Return(done[activities.CloseInput](w, "CloseIncident"))
+}
+
+// done is a step that has nothing to tell.
+func done[In any](w *world, name string) func(context.Context, In) error {
+	return func(context.Context, In) error { return w.hit(name) }
+}
+
+// restore runs Restore as the root workflow.
+func (w *world) restore(in RestoreInput) RestoreResult {
+	w.t.Helper()
+	w.ExecuteWorkflow(Restore, in)
+	require.True(w.t, w.IsWorkflowCompleted())
+	require.NoError(w.t, w.GetWorkflowError())
+	var r RestoreResult
+	require.NoError(w.t, w.GetWorkflowResult(&r))
+	return r
+}
+
+// at runs do after a delay of the workflow's time.
+func (w *world) at(after time.Duration, do func()) { w.RegisterDelayedCallback(do, after) }
+
+// says sends an Update and checks whether it is taken ("" expects that) or refused with a text that contains denied.
+func (w *world) says(door string, a Answer, denied string) {
+	if a.By == "" {
+		a.By, a.Reason = "Asha", "checked with support"
+	}
+	heard := false
+	check := func(err error) {
+		heard = true
+		if denied == "" {
+			require.NoError(w.t, err)
+			return
+		}
+		require.ErrorContains(w.t, err, denied)
+	}
+	w.UpdateWorkflow(door, fmt.Sprintf("%s-%d", door, time.Now().UnixNano()), &testsuite.TestUpdateCallback{
+		OnAccept:   func() {},
+		OnReject:   check,
+		OnComplete: func(_ any, err error) { check(err) },
+	}, a)
+	w.at(time.Millisecond, func() { require.True(w.t, heard, "the Update %s got no answer", door) })
+}
+
+// approves approves the plan that waits, as soon as it waits.
+func (w *world) approves() {
+	w.at(time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
+}
+
+func (w *world) ran(name string) bool { return slices.Contains(w.calls, name) }
+
+// before asserts that one step ran before another.
+func (w *world) before(first, then string) {
+	w.t.Helper()
+	i, j := slices.Index(w.calls, first), slices.Index(w.calls, then)
+	require.GreaterOrEqual(w.t, i, 0, "%s did not run: %v", first, w.calls)
+	require.Greater(w.t, j, i, "%s before %s: %v", first, then, w.calls)
+}
+
+func final(kind, text string) error { return temporal.NewNonRetryableApplicationError(text, kind, nil) }
+
+func always(err error) func(int) error { return func(int) error { return err } }
+
+func once(err error) func(int) error {
+	return func(call int) error {
+		if call == 1 {
+			return err
+		}
+		return nil
+	}
+}
+
+// relaySignals delivers what a child tells the root workflow: the test environment knows children only.
+func (w *world) relaySignals() {
+	w.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(
+		func(_, _, _, signal string, arg any) error {
+			w.SignalWorkflow(signal, arg)
+			return nil
+		})
+}
