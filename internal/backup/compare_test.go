@@ -65,7 +65,7 @@ func TestCompareNeedsNoOrderAndLittleMemory(t *testing.T) {
 	var before, after []bson.Raw
 	want := Counts{}
 	tenants := map[string]Counts{}
-	for i := range 5000 {
+	for i := range 2000 {
 		org := fmt.Sprint("org_", i%5)
 		n := Counts{}
 		switch i % 10 {

@@ -77,10 +77,16 @@ type run struct {
 // finished is kept, and a dump that is whole is returned as it is. Failures that need a person are *SpaceError,
 // *BusyError, *UnreadableError and *NothingReadableError; a server that is away for a moment is waited for.
 func Run(ctx context.Context, db *mongo.Database, o Options) (*backup.Manifest, error) {
-	return start(ctx, db, o, durable.FreeBytes)
+	return start(ctx, db, o, surroundings{freeBytes: durable.FreeBytes, firstPause: firstPause})
 }
 
-func start(ctx context.Context, db *mongo.Database, o Options, freeBytes func(string) (int64, error)) (*backup.Manifest, error) {
+// surroundings is what tests set themselves.
+type surroundings struct {
+	freeBytes  func(path string) (int64, error)
+	firstPause time.Duration
+}
+
+func start(ctx context.Context, db *mongo.Database, o Options, around surroundings) (*backup.Manifest, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
@@ -91,8 +97,8 @@ func start(ctx context.Context, db *mongo.Database, o Options, freeBytes func(st
 		o:         o,
 		db:        db,
 		work:      filepath.Join(o.Root, o.Name+backup.IncompleteSuffix),
-		freeBytes: freeBytes,
-		patience:  newPatience(),
+		freeBytes: around.freeBytes,
+		patience:  newPatience(around.firstPause),
 	}
 	m, err := r.locked(ctx)
 	if err != nil {

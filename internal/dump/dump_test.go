@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/durable"
 	"github.com/battwheels/runbook/internal/mongotest"
 )
 
@@ -50,6 +51,13 @@ func inMemory(t testing.TB, opts ...mongotest.Option) (*mongotest.Server, *mongo
 	t.Helper()
 	s := mongotest.Start(t, opts...)
 	return s, s.Client(t).Database("shop")
+}
+
+// quick does not wait long for a server that never comes back.
+var quick = surroundings{freeBytes: durable.FreeBytes, firstPause: time.Millisecond}
+
+func withFree(n int64) surroundings {
+	return surroundings{freeBytes: func(string) (int64, error) { return n, nil }, firstPause: firstPause}
 }
 
 func raw(t testing.TB, v any) bson.Raw {
@@ -323,14 +331,13 @@ func TestDumpThatDoesNotFitIsRefusedBeforeItBegins(t *testing.T) {
 	_, db := inMemory(t)
 	fill(t, db, "invoices", numbered(t, 1000)...)
 	o := opts(t)
-	require.NoError(t, o.complete())
-	_, err := start(t.Context(), db, o, func(string) (int64, error) { return 1 << 20, nil })
+	_, err := start(t.Context(), db, o, withFree(1<<20))
 	var space *SpaceError
 	require.ErrorAs(t, err, &space)
 	require.Equal(t, int64(1<<20), space.Have)
 	require.Greater(t, space.Need, space.Have)
 	require.ErrorContains(t, err, "storage.dir")
-	_, err = start(t.Context(), db, o, func(string) (int64, error) { return 1 << 30, nil })
+	_, err = start(t.Context(), db, o, withFree(1<<30))
 	require.NoError(t, err)
 }
 
@@ -421,8 +428,7 @@ func TestServerThatStaysAwayEndsTheDump(t *testing.T) {
 	server, db := inMemory(t)
 	fill(t, db, "invoices", numbered(t, 10)...)
 	server.Fail(mongotest.Fault{Command: "find", Error: &mongotest.Error{Code: 91, Message: "shutting down"}})
-	o := opts(t)
-	_, err := Run(t.Context(), db, o)
+	_, err := start(t.Context(), db, opts(t), quick)
 	require.ErrorAs(t, err, new(*UnreadableError))
 	require.ErrorContains(t, err, "invoices")
 }

@@ -27,13 +27,14 @@ var errImpatient = errors.New("the server does not answer")
 type patience struct {
 	mu   sync.Mutex
 	left time.Duration
+	unit time.Duration
 }
 
-func newPatience() *patience { return &patience{left: totalPatience} }
+func newPatience(unit time.Duration) *patience { return &patience{left: totalPatience, unit: unit} }
 
 // pause waits longer with each try.
 func (p *patience) pause(ctx context.Context, try int) error {
-	d := min(firstPause<<min(try, 10), longestPause)
+	d := min(p.unit<<min(try, 10), longestPause)
 	p.mu.Lock()
 	p.left -= d
 	over := p.left < 0

@@ -11,11 +11,13 @@ import (
 	"github.com/battwheels/runbook/internal/backup"
 )
 
-// Bounds of the salvage of one collection: how many reads may fail in all, and how many of them may take the
-// connection with them, which is what a server that dies looks like.
+// Bounds of the salvage of one collection: how many reads may fail in all; how many of them may take the connection
+// with them, which is what a server that dies looks like; and after how many unreadable documents in a row the next
+// readable one is looked for in leaps. A damaged page holds many documents, and finding each costs some hundred reads.
 const (
-	maxFailedReads = 20_000
+	maxFailedReads = 10_000
 	maxLostServers = 20
+	maxInARow      = 8
 )
 
 // salvage reads what can be read of a collection around documents that cannot, after the read that ended with cause.
@@ -99,7 +101,8 @@ func (s *salvager) point(ctx context.Context, id bson.RawValue) error {
 // reading fails, leaves that out, and goes on above it.
 func (s *salvager) between(ctx context.Context, r *ruler) error {
 	at := position{above: bson.E{Key: "$gte", Value: r.first}, place: new(big.Int)}
-	for {
+	for row := 1; ; row++ {
+		reached := s.w.taken
 		// The last documents before the damage come one by one: a failed batch gives none of its documents.
 		var cause error
 		for _, size := range []int{0, 1} {
@@ -118,7 +121,15 @@ func (s *salvager) between(ctx context.Context, r *ruler) error {
 			s.leaveOut("from "+at.String()+" to where reading downwards breaks", fmt.Errorf("given up after %d failed reads: %w", s.failed, cause))
 			return s.downwards(ctx, at)
 		}
-		if at, err = s.past(ctx, r, at, bad, cause); err != nil {
+		if s.w.taken > reached {
+			row = 1
+		}
+		if row <= maxInARow {
+			at, err = s.past(ctx, r, at, bad, cause)
+		} else {
+			at, err = s.leap(ctx, r, at, bad, cause)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -152,6 +163,59 @@ func (s *salvager) past(ctx context.Context, r *ruler, at position, bad *big.Int
 	// The value itself can be read: what cannot lies below it, where _ids are finer than places.
 	s.leaveOut(fmt.Sprintf("between %s and %s", at, id), cause)
 	return position{bson.E{Key: "$gte", Value: id}, bad}, nil
+}
+
+// leap leaves out a stretch of documents, and returns where the next readable one begins. What is readable between two
+// damaged stretches that are close together may be lost with them; the manifest names the whole range.
+func (s *salvager) leap(ctx context.Context, r *ruler, at position, bad *big.Int, cause error) (position, error) {
+	lo, hi := bad, new(big.Int).Add(r.highest(), one) // the next document after lo cannot be read
+	for step := big.NewInt(1); ; step = new(big.Int).Lsh(step, 1) {
+		next := new(big.Int).Add(bad, step)
+		if next.Cmp(r.highest()) >= 0 || s.exhausted() {
+			break
+		}
+		ok, err := s.readableAfter(ctx, r, next)
+		if err != nil {
+			return at, err
+		}
+		if ok {
+			hi = next
+			break
+		}
+		lo = next
+	}
+	for !s.exhausted() {
+		middle := new(big.Int).Add(lo, hi)
+		middle.Rsh(middle, 1)
+		if middle.Cmp(lo) == 0 {
+			break
+		}
+		ok, err := s.readableAfter(ctx, r, middle)
+		if err != nil {
+			return at, err
+		}
+		if ok {
+			hi = middle
+		} else {
+			lo = middle
+		}
+	}
+	if hi.Cmp(r.highest()) > 0 {
+		hi = r.highest()
+	}
+	end := r.value(hi)
+	s.leaveOut(fmt.Sprintf("between %s and %s, that one included", at, end), cause)
+	return position{bson.E{Key: "$gt", Value: end}, new(big.Int).Set(hi)}, nil
+}
+
+// readableAfter says whether the next document after a place can be read, or there is none.
+func (s *salvager) readableAfter(ctx context.Context, r *ruler, place *big.Int) (bool, error) {
+	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: r.value(place)}}}}
+	err := s.find(ctx, query{filter: filter, sort: bson.D{{Key: "_id", Value: 1}}, batch: 1}, func(bson.Raw) error { return errEnough })
+	if err == nil || errors.Is(err, errEnough) {
+		return true, nil
+	}
+	return false, s.failure(ctx, err)
 }
 
 // upwards reads what lies above, and moves at past each document that it gets.

@@ -89,6 +89,23 @@ func TestSalvageLeavesOutExactlyWhatCannotBeRead(t *testing.T) {
 	}
 }
 
+func TestSalvageLeapsOverLongStretches(t *testing.T) {
+	server, db := inMemory(t)
+	var bad []int
+	for i := range 300 {
+		bad = append(bad, 200+i)
+	}
+	all, good := marked(t, ids(1000, func(int) any { return bson.NewObjectID() }), append(bad, 900)...)
+	fill(t, db, "invoices", all...)
+	armed := server.Fail(mongotest.Fault{Namespace: "shop.invoices", Document: withBadMark, Error: corrupted})
+	o := opts(t)
+	o.Salvage = true
+	s := proven(t, db, o)
+	requireSame(t, good, contents(t, s, "invoices"))
+	require.LessOrEqual(t, len(s.Manifest.Unreadable), maxInARow+3)
+	require.Less(t, armed.Struck(), 3000)
+}
+
 func TestSalvageOfACappedCollectionKeepsWhatComesFirst(t *testing.T) {
 	server, db := inMemory(t)
 	command(t, db, bson.D{{Key: "create", Value: "ring"}, {Key: "capped", Value: true}, {Key: "size", Value: 1 << 20}})
@@ -141,7 +158,7 @@ func TestNothingReadableIsAFailure(t *testing.T) {
 	server.Fail(mongotest.Fault{Command: "find", Error: corrupted})
 	o := opts(t)
 	o.Salvage = true
-	_, err := Run(t.Context(), db, o)
+	_, err := start(t.Context(), db, o, quick)
 	require.ErrorAs(t, err, new(*NothingReadableError))
 	require.NoDirExists(t, filepath.Join(o.Root, o.Name))
 

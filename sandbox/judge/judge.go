@@ -78,7 +78,7 @@ type Verdict struct {
 	Differing   int            `json:"differing"`
 	Where       map[string]int `json:"where,omitempty"`
 	Differences []Difference   `json:"differences,omitempty"`
-	Lost        Lost         `json:"lost"`
+	Lost        Lost           `json:"lost"`
 }
 
 // Lost is what writers were told is safe, and which the restored database rightly does not have because it is newer

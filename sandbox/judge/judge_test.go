@@ -125,7 +125,7 @@ func TestAnIncident(t *testing.T) {
 	require.Greater(t, truth.Documents, 3000)
 	require.Positive(t, truth.Lost.Created, "what was made after the backup is lost")
 	require.Positive(t, truth.Lost.Changed)
-	require.Less(t, truth.Either, 100, "the window is short")
+	require.Less(t, truth.Either, truth.Documents/10, "the window is short")
 	require.False(t, truth.Lost.Newest.Before(truth.Lost.Oldest))
 
 	// What the backup's restore must not be mistaken for.
