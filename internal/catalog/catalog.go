@@ -64,7 +64,7 @@ func (e *Entry) regular() bool {
 }
 
 // Proven says whether a backup may replace another: verified or better, not suspect, and not made during an incident.
-func (e *Entry) Proven() bool {
+func (e Entry) Proven() bool {
 	return (e.State == Verified || e.State == Restored) && len(e.Suspect) == 0 && e.regular()
 }
 

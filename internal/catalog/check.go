@@ -36,6 +36,7 @@ func (f *Findings) add(code, text string, args ...any) {
 // further back than two periods of the RPO was told before and is not told again, except damage.
 func (c *Catalog) Check(ctx context.Context, now time.Time, mon config.Monitor) (Findings, error) {
 	c = c.at(now)
+	c.MinCollections = mon.MinCollections
 	entries, sources, err := c.scan(ctx)
 	if err != nil {
 		return Findings{}, err
@@ -77,7 +78,7 @@ func (c *Catalog) checkAge(f *Findings, entries []Entry, now time.Time, rpo time
 	case f.Newest.ID == "":
 		f.add(TooOld, "no backup of %s is proven%s", c.Target, hint)
 	case rpo > 0 && f.Age > rpo:
-		f.add(TooOld, "the newest proven backup, %s, is %s old, and %s is allowed%s", f.Newest.ID, age(f.Age), age(rpo), hint)
+		f.add(TooOld, "the newest proven backup, %s, is %s old, and %s are allowed%s", f.Newest.ID, age(f.Age), age(rpo), hint)
 	}
 }
 
@@ -89,12 +90,12 @@ func (c *Catalog) checkEntry(f *Findings, e *Entry, since time.Time) {
 	case e.writing:
 	case e.State == Incomplete:
 		if recent {
-			f.add(HalfWritten, "%s is half-written: %s", e.ID, e.broken)
+			f.add(HalfWritten, "backup %s is half-written: %s", e.ID, e.broken)
 		}
 	default:
 		for _, d := range e.doubts {
 			if recent || d.code == Damaged {
-				f.add(d.code, "%s cannot be trusted: %s", e.ID, d.text)
+				f.add(d.code, "backup %s cannot be trusted: %s", e.ID, d.text)
 			}
 		}
 	}
@@ -113,7 +114,7 @@ func checkShrinking(f *Findings, entries []Entry) {
 			continue
 		}
 		if float64(newest.Documents) < mentionDocuments*float64(e.Documents) {
-			f.add(Shrinking, "%s holds %d documents, %s before it held %d: make sure that somebody meant to delete them",
+			f.add(Shrinking, "backup %s holds %d documents, %s before it held %d: make sure that somebody meant to delete them",
 				newest.ID, newest.Documents, e.ID, e.Documents)
 		}
 		return
@@ -130,7 +131,7 @@ func (s *source) checkLog(f *Findings, now, since time.Time, rpo time.Duration) 
 		if errors.Is(s.logErr, fs.ErrPermission) {
 			hint = "let the worker's user read it"
 		}
-		f.add(LogUnusable, "%v; %s", s.logErr, hint)
+		f.add(LogUnusable, "the backup script's log cannot be read (%v); %s", plainError(s.logErr), hint)
 		return
 	}
 	if len(s.runs) == 0 {

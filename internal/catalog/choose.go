@@ -52,6 +52,7 @@ func (e *NoBackupError) Error() string {
 	if e.Want == "" {
 		b.WriteString("; a person can name one of them")
 	}
+	b.WriteByte(':')
 	for i, c := range e.Candidates {
 		if i == shown {
 			fmt.Fprintf(&b, "\n- and %d older ones", len(e.Candidates)-shown)
@@ -93,7 +94,7 @@ func (c *Catalog) Choose(entries []Entry, before time.Time, want string) (Choice
 			none.Reason = "there is no backup of that name"
 			return choice, none
 		case e.State == Incomplete:
-			none.Reason = strings.TrimSuffix(lower(e.Why), ".")
+			none.Reason = clause(e.Why)
 			return choice, none
 		}
 		choice.Entry = *e
@@ -118,4 +119,5 @@ func (e *Entry) unfit(before time.Time) string {
 	}
 }
 
-func lower(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+// clause makes a part of a longer sentence of a sentence.
+func clause(s string) string { return strings.TrimSuffix(strings.ToLower(s[:1])+s[1:], ".") }

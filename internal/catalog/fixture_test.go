@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,8 +83,8 @@ func files(t testing.TB, dir, database string, s shape) []backup.Collection {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, database), 0o750))
 	var all []backup.Collection
-	random := rand.New(rand.NewPCG(1, 2))
 	for name, n := range s {
+		random := rand.New(rand.NewPCG(1, 2))
 		id, err := bson.Marshal(bson.D{{Key: "v", Value: 2}, {Key: "key", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "name", Value: "_id_"}})
 		require.NoError(t, err)
 		index, err := backup.NewIndex(id)
@@ -109,13 +110,20 @@ func files(t testing.TB, dir, database string, s shape) []backup.Collection {
 	return all
 }
 
+// packs keeps what was packed: the same few contents come again in every test.
+var packs sync.Map
+
 func packed(t testing.TB, content []byte) []byte {
 	t.Helper()
+	if b, ok := packs.Load(string(content)); ok {
+		return b.([]byte)
+	}
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	_, err := z.Write(content)
 	require.NoError(t, err)
 	require.NoError(t, z.Close())
+	packs.Store(string(content), b.Bytes())
 	return b.Bytes()
 }
 

@@ -101,9 +101,9 @@ func (c *Catalog) otherEntry(s *source, name, data string, parts []string) Entry
 		e.Finished = r.finished
 	}
 	if m, ok := c.adopted(&e); ok {
-		finished := e.Finished
+		at, finished := e.Time, e.Finished
 		c.describe(&e, m)
-		e.Time, e.Finished = m.StartedAt, finished
+		e.Time, e.Finished = at, finished
 	} else {
 		e.inspect(c.Database)
 	}
@@ -135,7 +135,8 @@ func (c *Catalog) adopted(e *Entry) (*backup.Manifest, bool) {
 	}
 	// A damaged manifest of ours says nothing about the other tool's files: they are looked at as if for the first time.
 	m, err := backup.ReadManifest(e.Home)
-	return m, err == nil && m.Name == e.Name
+	// Its time is that of its name, and may have been read in another zone then.
+	return m, err == nil && m.Name == e.Name && m.StartedAt.Equal(e.Time)
 }
 
 // plainError is the cause without the path, which stands beside it already.

@@ -55,7 +55,7 @@ func TestBothKindsAreListedNewestFirstByTheirOwnTime(t *testing.T) {
 		require.Positive(t, e.SizeOnDisk)
 		require.Equal(t, "It looks whole on disk and has not been verified yet; a restore verifies it first.", e.Why)
 	}
-	require.Equal(t, int64(174), entries[0].Documents)
+	require.Equal(t, int64(173), entries[0].Documents)
 	require.Zero(t, entries[1].Documents, "nobody has counted them yet")
 }
 
@@ -205,7 +205,7 @@ func TestOurOwnUnfinishedBackups(t *testing.T) {
 	require.Empty(t, w.chosen())
 	_, _, err = w.Verify(t.Context(), id, nil)
 	require.EqualError(t, err, "backup "+id+" of battwheels cannot be used: it is half-written and cannot be restored: "+
-		"its writer stopped before it was whole.; name another one")
+		"its writer stopped before it was whole; name another one")
 }
 
 func TestADamagedBackupOfOursIsSeenInTheList(t *testing.T) {
@@ -278,6 +278,20 @@ func TestTimesInNames(t *testing.T) {
 			require.Equal(t, day(row.want), w.entry("foreign/"+row.name).Time)
 		})
 	}
+}
+
+func TestACorrectedTimeZoneMovesEveryForeignDump(t *testing.T) {
+	w := newWorld(t)
+	id := w.mongodump("2026-02-23 02:00:00", usual(3))
+	w.verify(id)
+	w.Foreign[0].Zone = "Asia/Kolkata"
+	e := w.entry(id)
+	require.Equal(t, day("2026-02-22 20:30:00"), e.Time)
+	require.Equal(t, Complete, e.State, "its manifest says another time")
+	_, source, err := w.Verify(t.Context(), id, nil)
+	require.NoError(t, err)
+	require.Equal(t, day("2026-02-22 20:30:00"), source.Manifest.StartedAt)
+	require.Equal(t, Verified, w.entry(id).State)
 }
 
 func TestANameWithoutAValidTimeIsSuspect(t *testing.T) {

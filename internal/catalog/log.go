@@ -122,25 +122,23 @@ func readLine(runs []run, line string, zone *time.Location, names *regexp.Regexp
 	return runs
 }
 
-// tells finds the run that made a backup: the one that names it, else the one that started when its name says.
+// tells finds the run that made a backup: the one that called it complete, else the one that started when its name says. A run
+// that only mentions it, as in a listing of all backups, need not have made it.
 func tells(runs []run, name string, at time.Time) logged {
 	if len(runs) == 0 {
 		return logged{}
 	}
-	for i := range slices.Backward(runs) {
-		if runs[i].complete == name || slices.Contains(runs[i].names, name) {
-			return logged{known: true, run: &runs[i]}
-		}
-	}
 	var near *run
-	for i := range runs {
-		apart := runs[i].started.Sub(at).Abs()
-		// A run that names other backups made those.
-		if runs[i].started.IsZero() || apart > logReach || len(runs[i].names) > 0 {
+	for i := range slices.Backward(runs) {
+		r := &runs[i]
+		if r.complete == name {
+			return logged{known: true, run: r}
+		}
+		if r.complete != "" || len(r.names) > 0 && !slices.Contains(r.names, name) {
 			continue
 		}
-		if near == nil || apart < near.started.Sub(at).Abs() {
-			near = &runs[i]
+		if apart := r.started.Sub(at).Abs(); apart <= logReach && (near == nil || apart < near.started.Sub(at).Abs()) {
+			near = r
 		}
 	}
 	begins := runs[0].first()

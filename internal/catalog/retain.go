@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/durable"
 )
 
@@ -80,7 +81,11 @@ func (c *Catalog) Retain(ctx context.Context, p RetainPolicy) (Retention, error)
 		if err := ctx.Err(); err != nil {
 			return out, err
 		}
-		if err := c.remove(e); err != nil {
+		switch err := c.remove(e); {
+		case errors.Is(err, durable.ErrLocked):
+			out.Kept = append(out.Kept, Kept{e.ID, "It is being written now."})
+			continue
+		case err != nil:
 			return out, fmt.Errorf("retention: delete backup %s: %w", e.ID, err)
 		}
 		out.Deleted = append(out.Deleted, Deleted{e.ID, why})
@@ -105,11 +110,13 @@ func (c *Catalog) goes(e *Entry, newer []Entry, p RetainPolicy) (bool, string) {
 		return false, "Its time is not known; a person may delete it."
 	case e.writing:
 		return false, "It is being written now."
-	case e.State == Incomplete && e.Origin == Own:
+	case e.Origin == Own && strings.HasSuffix(e.ID, backup.IncompleteSuffix):
 		if old < unfinishedKeep {
 			return false, "It is not whole, and its writer may come back to it."
 		}
 		return true, "It was never finished, and its writer is gone."
+	case e.Origin == Own && e.State == Incomplete:
+		return false, "It lost its manifest, and its documents may be all there; a person may delete it."
 	case old <= p.Keep:
 		return false, fmt.Sprintf("It is %s old and is kept for %s.", age(max(old, 0)), age(p.Keep))
 	case (e.Kind == backup.Emergency || e.Kind == backup.Safety) && old <= evidenceKeep:
@@ -125,7 +132,15 @@ func (c *Catalog) goes(e *Entry, newer []Entry, p RetainPolicy) (bool, string) {
 }
 
 // remove deletes the files of an entry, and what is known of it.
-func (c *Catalog) remove(e *Entry) error {
+func (c *Catalog) remove(e *Entry) (err error) {
+	// Its writer may have come back since the list was made; once the lock is ours it cannot any more.
+	if strings.HasSuffix(e.ID, backup.IncompleteSuffix) {
+		held, lockErr := durable.TryLock(filepath.Join(e.Data, dump.LockName))
+		if lockErr != nil {
+			return lockErr
+		}
+		defer func() { err = errors.Join(err, held.Release()) }()
+	}
 	if err := removeDir(e.Data); err != nil || e.Home == e.Data {
 		return err
 	}

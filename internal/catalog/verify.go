@@ -21,7 +21,7 @@ func (c *Catalog) Verify(ctx context.Context, id string, progress func(backup.Pr
 		return Entry{}, backup.Source{}, err
 	}
 	if e.Origin == Own && e.State == Incomplete {
-		return Entry{}, backup.Source{}, &NoBackupError{Target: c.Target, Want: id, Reason: lower(e.why())}
+		return Entry{}, backup.Source{}, &NoBackupError{Target: c.Target, Want: id, Reason: clause(e.Why)}
 	}
 	m, err := c.read(ctx, &e, progress)
 	if err != nil {

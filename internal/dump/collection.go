@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -97,30 +96,26 @@ func (d *reading) metadata(ctx context.Context) error {
 		return err
 	}
 	d.into.Options, d.into.Indexes = m.Options, m.Indexes
-	d.into.Metadata, err = writeSmall(r.work, backup.MetadataPath(r.db.Name(), l.name, true), content, r.o.Level)
+	d.into.Metadata, err = r.writeSmall(backup.MetadataPath(r.db.Name(), l.name, true), content)
 	return onDisk(r.work, err)
 }
 
 // writeSmall writes one compressed file and flushes it.
-func writeSmall(work, path string, content []byte, level int) (backup.File, error) {
-	p, err := backup.NewPacker(level)
+func (r *run) writeSmall(path string, content []byte) (backup.File, error) {
+	b, err := r.packers.small(content)
 	if err != nil {
 		return backup.File{}, err
 	}
-	var b bytes.Buffer
-	if err := p.Pack(&b, content); err != nil {
-		return backup.File{}, err
-	}
-	f, err := os.OpenFile(filepath.Join(work, filepath.FromSlash(path)), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	f, err := os.OpenFile(filepath.Join(r.work, filepath.FromSlash(path)), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
 		return backup.File{}, err
 	}
-	_, err = f.Write(b.Bytes())
+	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return backup.File{}, err
 	}
-	sum := sha256.Sum256(b.Bytes())
-	return backup.File{Path: path, Size: int64(b.Len()), SHA256: hex.EncodeToString(sum[:])}, nil
+	sum := sha256.Sum256(b)
+	return backup.File{Path: path, Size: int64(len(b)), SHA256: hex.EncodeToString(sum[:])}, nil
 }
 
 // documents reads the collection in the order that the server gives. After a failure that may pass it reads in the

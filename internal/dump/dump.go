@@ -17,6 +17,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/durable"
@@ -64,10 +65,12 @@ type run struct {
 	db        *mongo.Database
 	work      string // Root/Name.incomplete
 	packers   *packers
+	heavy     *semaphore.Weighted // held by the collection that reads huge documents
 	tracker   *backup.Tracker
 	freeBytes func(path string) (int64, error)
 	patience  *patience
 	progress  attempt
+	server    peculiarities
 
 	mu       sync.Mutex
 	manifest backup.Manifest
@@ -97,6 +100,7 @@ func start(ctx context.Context, db *mongo.Database, o Options, around surroundin
 		o:         o,
 		db:        db,
 		work:      filepath.Join(o.Root, o.Name+backup.IncompleteSuffix),
+		heavy:     semaphore.NewWeighted(1),
 		freeBytes: around.freeBytes,
 		patience:  newPatience(around.firstPause),
 	}

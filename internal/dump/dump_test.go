@@ -18,14 +18,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.uber.org/goleak"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/durable"
 	"github.com/battwheels/runbook/internal/mongotest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // database is an empty one: of the server that the environment names, or of one in memory.
 func database(t testing.TB) *mongo.Database {
@@ -203,6 +200,27 @@ func TestDumpHoldsEveryCollectionByteForByte(t *testing.T) {
 	require.Equal(t, len(expected), last.Collections)
 	require.Equal(t, m.Documents(), last.Documents)
 	require.Equal(t, m.Bytes(), last.Bytes)
+}
+
+func TestTimeSeriesAreDumpedAsTheirBuckets(t *testing.T) {
+	db := database(t)
+	command(t, db, bson.D{{Key: "create", Value: "weather"}, {Key: "timeseries", Value: bson.D{{Key: "timeField", Value: "t"}, {Key: "metaField", Value: "m"}}}})
+	for i := range 20 {
+		fill(t, db, "weather", raw(t, bson.D{{Key: "_id", Value: i}, {Key: "t", Value: time.Unix(int64(i)*3600, 0)}, {Key: "m", Value: i % 3}}))
+	}
+	s := proven(t, db, opts(t))
+	require.Equal(t, []string{"weather"}, names(s.Manifest))
+	c := s.Manifest.Collection("weather")
+	require.Equal(t, backup.TypeTimeseries, c.Type)
+	require.Equal(t, db.Name()+"/system.buckets.weather.bson.gz", c.Data.Path)
+	require.Equal(t, db.Name()+"/weather.metadata.json.gz", c.Metadata.Path)
+	require.NotEmpty(t, contents(t, s, "weather"))
+}
+
+func TestStoredJavaScriptIsData(t *testing.T) {
+	db := database(t)
+	docs := fill(t, db, "system.js", raw(t, bson.D{{Key: "_id", Value: "f"}, {Key: "value", Value: bson.JavaScript("function() {}")}}))
+	requireSame(t, docs, contents(t, proven(t, db, opts(t)), "system.js"))
 }
 
 func TestEmptyDatabaseGivesAnEmptyBackup(t *testing.T) {

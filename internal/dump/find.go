@@ -14,6 +14,10 @@ import (
 	"github.com/battwheels/runbook/internal/backup"
 )
 
+// heavyDocument is where a document is so large that only one collection at a time may read such ones: the driver holds
+// two batches of up to 16 MB for each cursor, and nothing is gained by reading them side by side.
+const heavyDocument = 2 << 20
+
 // query is one find.
 type query struct {
 	filter bson.D
@@ -48,7 +52,19 @@ func (d *reading) find(ctx context.Context, q query, f func(bson.Raw) error) err
 	var documents int
 	var bytes int64
 	var took time.Duration
+	heavy := false
+	defer func() {
+		if heavy {
+			d.run.heavy.Release(1)
+		}
+	}()
 	for cursor.Next(ctx) {
+		if len(cursor.Current) > heavyDocument && !heavy {
+			if err := d.run.heavy.Acquire(ctx, 1); err != nil {
+				return err
+			}
+			heavy = true
+		}
 		if documents == 0 {
 			took = time.Since(asked)
 		}

@@ -28,13 +28,19 @@ func (d *reading) salvage(ctx context.Context, cause error) error {
 	if d.unordered || d.listing.kind != backup.TypeCollection || d.listing.options.Lookup("capped").Type != 0 {
 		return s.untilItBreaks(ctx, cause)
 	}
-	for _, id := range points {
-		if err := s.point(ctx, id); err != nil {
+	for _, r := range scales {
+		if d.run.server.lacks(r.kind) {
+			continue
+		}
+		if err := s.between(ctx, r); err != nil {
 			return err
 		}
 	}
-	for _, r := range scales {
-		if err := s.between(ctx, r); err != nil {
+	for _, id := range points {
+		if d.run.server.lacks(id.Type) {
+			continue
+		}
+		if err := s.point(ctx, id); err != nil {
 			return err
 		}
 	}

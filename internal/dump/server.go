@@ -36,6 +36,20 @@ type listings struct {
 	reserved    []string // runbook's own, which no backup holds
 }
 
+// peculiarities are what a compatible server does otherwise.
+type peculiarities struct{ ferret bool }
+
+// lacks says that the server cannot store values of a type, and that asking for one breaks the connection: so does
+// FerretDB v1, also with NaN, the one double that salvaging asks for by itself.
+func (p peculiarities) lacks(t bson.Type) bool {
+	switch t {
+	case bson.TypeMinKey, bson.TypeMaxKey, bson.TypeJavaScript, bson.TypeDouble:
+		return p.ferret
+	default:
+		return false
+	}
+}
+
 // command runs a command on the primary and returns its answer.
 func (r *run) command(ctx context.Context, cmd bson.D) (bson.Raw, error) {
 	return r.db.RunCommand(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Primary())).Raw()
@@ -49,6 +63,7 @@ func (r *run) describeServer(ctx context.Context) (topology string) {
 		r.manifest.Server.Version, _ = info.Lookup("version").StringValueOK()
 		if v, ok := info.Lookup("ferretdbVersion").StringValueOK(); ok {
 			r.manifest.Server.Version += " (FerretDB " + v + ")"
+			r.server.ferret = true
 		}
 	}
 	if hello, err := r.command(ctx, bson.D{{Key: "hello", Value: 1}}); err == nil {

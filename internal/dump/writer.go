@@ -42,10 +42,12 @@ type badDocument struct {
 
 // packers compresses the batches of all collections on every core, so that one large collection uses all of them too.
 type packers struct {
+	level   int
 	jobs    chan *batch
 	budget  *semaphore.Weighted
 	work    sync.WaitGroup
 	batches sync.Pool
+	idle    sync.Pool // packers for the small files, which their own goroutines compress
 }
 
 func newPackers(level int) (*packers, error) {
@@ -53,6 +55,7 @@ func newPackers(level int) (*packers, error) {
 		jobs:    make(chan *batch),
 		budget:  semaphore.NewWeighted(batchBudget),
 		batches: sync.Pool{New: func() any { return new(batch) }},
+		level:   level,
 	}
 	n := runtime.GOMAXPROCS(0)
 	all := make([]*backup.Packer, n)
@@ -78,6 +81,23 @@ func newPackers(level int) (*packers, error) {
 func (p *packers) close() {
 	close(p.jobs)
 	p.work.Wait()
+}
+
+// small compresses something small at once.
+func (p *packers) small(content []byte) ([]byte, error) {
+	packer, ok := p.idle.Get().(*backup.Packer)
+	if !ok {
+		var err error
+		if packer, err = backup.NewPacker(p.level); err != nil {
+			return nil, err
+		}
+	}
+	defer p.idle.Put(packer)
+	var b bytes.Buffer
+	if err := packer.Pack(&b, content); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 func (p *packers) get() *batch {
@@ -177,6 +197,9 @@ func (w *writer) add(doc bson.Raw) error {
 	}
 	w.current.docs = append(w.current.docs, doc...)
 	w.taken++
+	if len(w.current.docs) >= backup.MemberSize {
+		return w.flush() // a huge document does not wait outside of the budget
+	}
 	return nil
 }
 
@@ -272,15 +295,11 @@ func (w *writer) finish() (backup.File, backup.Digest, error) {
 
 // empty writes the one member that makes a file without documents a gzip file.
 func (w *writer) empty() error {
-	p, err := backup.NewPacker(w.run.o.Level)
+	member, err := w.run.packers.small(nil)
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	if err := p.Pack(&b, nil); err != nil {
-		return err
-	}
-	return w.put(b.Bytes())
+	return w.put(member)
 }
 
 // abandon stops without a file: what was counted is taken back.

@@ -109,7 +109,7 @@ func (c *collection) describe(nameOnly bool) document {
 			dst = bsoncore.AppendBinaryElement(dst, "uuid", 4, c.uuid[:])
 		}
 		dst = end(dst, info)
-		if id := c.indexNamed("_id_"); id != nil {
+		if id := c.indexNamed("_id_"); id != nil && !c.clustered {
 			dst = bsoncore.AppendDocumentElement(dst, "idIndex", id.spec)
 		}
 		return dst

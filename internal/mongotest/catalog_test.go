@@ -140,7 +140,8 @@ func TestListingCollections(t *testing.T) {
 	must(t, db, `{"create": "v", "viewOn": "a", "pipeline": []}`)
 	for command, want := range map[string][]string{
 		`{"listCollections": 1, "nameOnly": true, "cursor": {"batchSize": 1}}`: {
-			`{"name":"a","type":"collection"}`, `{"name":"b","type":"collection"}`, `{"name":"v","type":"view"}`},
+			`{"name":"a","type":"collection"}`, `{"name":"b","type":"collection"}`, `{"name":"system.views","type":"collection"}`,
+			`{"name":"v","type":"view"}`},
 		`{"listCollections": 1, "nameOnly": true, "filter": {"type": "view"}}`: {`{"name":"v","type":"view"}`},
 		`{"listCollections": 1, "nameOnly": true, "filter": {"name": {"$regex": "^[ab]$"}}}`: {
 			`{"name":"a","type":"collection"}`, `{"name":"b","type":"collection"}`},
@@ -187,5 +188,6 @@ func TestATimeSeriesKeepsItsMeasurementsInBuckets(t *testing.T) {
 	_, err := db.Collection("s").InsertOne(t.Context(), doc(t, `{"v": 1}`))
 	requireCode(t, BadValue, err)
 	must(t, db, `{"drop": "s"}`)
-	require.Empty(t, all(t, db, `{"listCollections": 1}`))
+	require.Equal(t, []string{`{"name":"system.views","type":"collection"}`}, all(t, db, `{"listCollections": 1, "nameOnly": true}`))
+	require.Empty(t, all(t, db, `{"find": "system.views"}`))
 }

@@ -2,7 +2,6 @@ package mongotest
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -259,10 +258,4 @@ func (r *request) documents(key string) ([]document, error) {
 		list = append(list, d)
 	}
 	return list, nil
-}
-
-func closedContext() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }

@@ -22,51 +22,50 @@ var genericFields = strings.Fields(`lsid $db txnNumber autocommit startTransacti
 	rawData help`)
 
 var commands = map[string]command{
-	"hello":                   {run: hello, fields: "*"},
-	"isMaster":                {run: hello, fields: "*"},
-	"ismaster":                {run: hello, fields: "*"},
-	"ping":                    {run: ping},
-	"buildInfo":               {run: buildInfo},
-	"buildinfo":               {run: buildInfo},
-	"serverStatus":            {run: serverStatus, fields: "*"},
-	"getParameter":            {run: getParameter, fields: "*", adminOnly: true},
-	"setParameter":            {run: setParameter, fields: "*", adminOnly: true},
-	"connectionStatus":        {run: connectionStatus, fields: "showPrivileges"},
-	"whatsmyuri":              {run: whatsMyURI},
-	"currentOp":               {run: currentOp, fields: "*", adminOnly: true},
-	"endSessions":             {run: ping},
-	"killSessions":            {run: ping},
-	"replSetGetStatus":        {run: replSetGetStatus, adminOnly: true},
-	"listDatabases":           {run: listDatabases, fields: "filter nameOnly authorizedDatabases", adminOnly: true},
-	"dropDatabase":            {run: dropDatabase, write: true},
-	"dbStats":                 {run: dbStats, fields: "scale freeStorage"},
-	"dbstats":                 {run: dbStats, fields: "scale freeStorage"},
-	"listCollections":         {run: listCollections, fields: "filter nameOnly authorizedCollections cursor"},
-	"create":                  {run: create, fields: "*", write: true},
-	"drop":                    {run: drop, write: true},
-	"renameCollection":        {run: renameCollection, fields: "to dropTarget stayTemp", adminOnly: true, write: true},
-	"collMod":                 {run: collMod, fields: "*", write: true},
-	"collStats":               {run: collStats, fields: "scale"},
-	"collstats":               {run: collStats, fields: "scale"},
-	"validate":                {run: validate, fields: "full repair metadata checkBSONConformance"},
-	"listIndexes":             {run: listIndexes, fields: "cursor"},
-	"createIndexes":           {run: createIndexes, fields: "indexes commitQuorum ignoreUnknownIndexOptions", write: true},
-	"dropIndexes":             {run: dropIndexes, fields: "index", write: true},
-	"deleteIndexes":           {run: dropIndexes, fields: "index", write: true},
-	"insert":                  {run: insert, fields: "documents ordered bypassDocumentValidation", write: true},
-	"update":                  {run: update, fields: "updates ordered bypassDocumentValidation let", write: true},
-	"delete":                  {run: remove, fields: "deletes ordered let", write: true},
-	"findAndModify":           {run: findAndModify, fields: findAndModifyFields, write: true},
-	"findandmodify":           {run: findAndModify, fields: findAndModifyFields, write: true},
-	"find":                    {run: find, fields: findFields},
-	"getMore":                 {run: getMore, fields: "collection batchSize"},
-	"killCursors":             {run: killCursors, fields: "cursors"},
-	"count":                   {run: count, fields: "query limit skip hint collation fields"},
-	"distinct":                {run: distinct, fields: "key query collation hint"},
-	"aggregate":               {run: aggregate, fields: aggregateFields, write: false},
-	"abortTransaction":        {run: noTransaction, fields: "*", adminOnly: true},
-	"commitTransaction":       {run: noTransaction, fields: "*", adminOnly: true},
-	"getFreeMonitoringStatus": {run: ping},
+	"hello":             {run: hello, fields: "*"},
+	"isMaster":          {run: hello, fields: "*"},
+	"ismaster":          {run: hello, fields: "*"},
+	"ping":              {run: ping},
+	"buildInfo":         {run: buildInfo},
+	"buildinfo":         {run: buildInfo},
+	"serverStatus":      {run: serverStatus, fields: "*"},
+	"getParameter":      {run: getParameter, fields: "*", adminOnly: true},
+	"setParameter":      {run: setParameter, fields: "*", adminOnly: true},
+	"connectionStatus":  {run: connectionStatus, fields: "showPrivileges"},
+	"whatsmyuri":        {run: whatsMyURI},
+	"currentOp":         {run: currentOp, fields: "*", adminOnly: true},
+	"endSessions":       {run: ping},
+	"killSessions":      {run: ping},
+	"replSetGetStatus":  {run: replSetGetStatus, adminOnly: true},
+	"listDatabases":     {run: listDatabases, fields: "filter nameOnly authorizedDatabases", adminOnly: true},
+	"dropDatabase":      {run: dropDatabase, write: true},
+	"dbStats":           {run: dbStats, fields: "scale freeStorage"},
+	"dbstats":           {run: dbStats, fields: "scale freeStorage"},
+	"listCollections":   {run: listCollections, fields: "filter nameOnly authorizedCollections cursor"},
+	"create":            {run: create, fields: "*", write: true},
+	"drop":              {run: drop, write: true},
+	"renameCollection":  {run: renameCollection, fields: "to dropTarget stayTemp", adminOnly: true, write: true},
+	"collMod":           {run: collMod, fields: "*", write: true},
+	"collStats":         {run: collStats, fields: "scale"},
+	"collstats":         {run: collStats, fields: "scale"},
+	"validate":          {run: validate, fields: "full repair metadata checkBSONConformance"},
+	"listIndexes":       {run: listIndexes, fields: "cursor"},
+	"createIndexes":     {run: createIndexes, fields: "indexes commitQuorum ignoreUnknownIndexOptions", write: true},
+	"dropIndexes":       {run: dropIndexes, fields: "index", write: true},
+	"deleteIndexes":     {run: dropIndexes, fields: "index", write: true},
+	"insert":            {run: insert, fields: "documents ordered bypassDocumentValidation", write: true},
+	"update":            {run: update, fields: "updates ordered bypassDocumentValidation let", write: true},
+	"delete":            {run: remove, fields: "deletes ordered let", write: true},
+	"findAndModify":     {run: findAndModify, fields: findAndModifyFields, write: true},
+	"findandmodify":     {run: findAndModify, fields: findAndModifyFields, write: true},
+	"find":              {run: find, fields: findFields},
+	"getMore":           {run: getMore, fields: "collection batchSize"},
+	"killCursors":       {run: killCursors, fields: "cursors"},
+	"count":             {run: count, fields: "query limit skip hint collation fields"},
+	"distinct":          {run: distinct, fields: "key query collation hint"},
+	"aggregate":         {run: aggregate, fields: aggregateFields},
+	"abortTransaction":  {run: noTransaction, fields: "*", adminOnly: true},
+	"commitTransaction": {run: noTransaction, fields: "*", adminOnly: true},
 }
 
 // errDropped ends the connection without an answer.
@@ -83,11 +82,7 @@ func (s *Server) run(req *request, out []byte) ([]byte, error) {
 	if err != nil {
 		out = req.appendError(out[:body], err)
 	} else {
-		if out, err = req.appendWriteConcern(out); err == nil {
-			out = bsoncore.AppendDoubleElement(out, "ok", 1)
-		} else {
-			out = req.appendError(out[:body], err)
-		}
+		out = bsoncore.AppendDoubleElement(req.appendWriteConcern(out), "ok", 1)
 	}
 	if s.replicaSet != "" {
 		out = s.appendTimes(out)
@@ -160,10 +155,10 @@ func (r *request) checkConcerns() error {
 }
 
 // appendWriteConcern tells what became of the promise that a write should survive.
-func (r *request) appendWriteConcern(out []byte) ([]byte, error) {
+func (r *request) appendWriteConcern(out []byte) []byte {
 	failed := r.faults.writeConcern
 	if !commands[r.name].write {
-		return out, nil
+		return out
 	}
 	if w, ok := lookup(subdocument(r.body, "writeConcern"), "w"); ok && failed == nil {
 		if n, ok := asInt(w); ok && n > 1 {
@@ -171,13 +166,13 @@ func (r *request) appendWriteConcern(out []byte) ([]byte, error) {
 		}
 	}
 	if failed == nil {
-		return out, nil
+		return out
 	}
 	start, out := bsoncore.AppendDocumentElementStart(out, "writeConcernError")
 	out = bsoncore.AppendInt32Element(out, "code", failed.Code)
 	out = bsoncore.AppendStringElement(out, "codeName", failed.name())
 	out = bsoncore.AppendStringElement(out, "errmsg", failed.Message)
-	return end(out, start), nil
+	return end(out, start)
 }
 
 // With these a driver may send the same write again.

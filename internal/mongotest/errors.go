@@ -27,30 +27,28 @@ const (
 	IndexKeySpecsConflict           int32 = 86
 	ShutdownInProgress              int32 = 91
 	CannotSatisfyWriteConcern       int32 = 100
-	OptionNotSupportedOnView        int32 = 167
-	CommandNotSupportedOnView       int32 = 166
-	CannotIndexParallelArrays       int32 = 171
+	WriteConflict                   int32 = 112
 	DocumentValidationFailure       int32 = 121
 	NotAReplicaSet                  int32 = 123
+	CommandNotSupportedOnView       int32 = 166
+	CannotIndexParallelArrays       int32 = 171
 	QueryPlanKilled                 int32 = 175
 	InvalidIndexSpecificationOption int32 = 197
 	SnapshotTooOld                  int32 = 239
 	SnapshotUnavailable             int32 = 246
-	QueryExceededMemory             int32 = 292
 	NotWritablePrimary              int32 = 10107
 	BSONObjectTooLarge              int32 = 10334
 	DuplicateKey                    int32 = 11000
 	InterruptedAtShutdown           int32 = 11600
 	DatabaseDifferCase              int32 = 13297
 	OutOfDiskSpace                  int32 = 14031
-	WriteConflict                   int32 = 112
-	UnknownField                    int32 = 40415
-	UnknownPipelineStage            int32 = 40324
-	MissingMinMaxHint               int32 = 51173
-	UnrecognizedExpression          int32 = 168
-	UnsupportedByMongotest          int32 = 999999
-	missingField                    int32 = 40414
 	invalidPipelineProjection       int32 = 31254
+	notClustered                    int32 = 6243700
+	UnknownPipelineStage            int32 = 40324
+	missingField                    int32 = 40414
+	UnknownField                    int32 = 40415
+	MissingMinMaxHint               int32 = 51173
+	UnsupportedByMongotest          int32 = 999999
 )
 
 var codeNames = map[int32]string{
@@ -62,16 +60,14 @@ var codeNames = map[int32]string{
 	ImmutableField: "ImmutableField", CannotCreateIndex: "CannotCreateIndex", InvalidOptions: "InvalidOptions",
 	InvalidNamespace: "InvalidNamespace", IndexOptionsConflict: "IndexOptionsConflict",
 	IndexKeySpecsConflict: "IndexKeySpecsConflict", ShutdownInProgress: "ShutdownInProgress",
-	CannotSatisfyWriteConcern: "UnsatisfiableWriteConcern", OptionNotSupportedOnView: "OptionNotSupportedOnView",
+	CannotSatisfyWriteConcern: "UnsatisfiableWriteConcern",
 	CommandNotSupportedOnView: "CommandNotSupportedOnView", CannotIndexParallelArrays: "CannotIndexParallelArrays",
 	DocumentValidationFailure: "DocumentValidationFailure", NotAReplicaSet: "NotAReplicaSet",
 	QueryPlanKilled: "QueryPlanKilled", InvalidIndexSpecificationOption: "InvalidIndexSpecificationOption",
-	SnapshotTooOld: "SnapshotTooOld", SnapshotUnavailable: "SnapshotUnavailable",
-	QueryExceededMemory: "QueryExceededMemoryLimitNoDiskUseAllowed", NotWritablePrimary: "NotWritablePrimary",
+	SnapshotTooOld: "SnapshotTooOld", SnapshotUnavailable: "SnapshotUnavailable", NotWritablePrimary: "NotWritablePrimary",
 	BSONObjectTooLarge: "BSONObjectTooLarge", DuplicateKey: "DuplicateKey",
 	InterruptedAtShutdown: "InterruptedAtShutdown", DatabaseDifferCase: "DatabaseDifferCase",
-	OutOfDiskSpace: "OutOfDiskSpace", WriteConflict: "WriteConflict", UnknownField: "IDLUnknownField",
-	UnrecognizedExpression: "InvalidPipelineOperator", missingField: "IDLFailedToParse",
+	OutOfDiskSpace: "OutOfDiskSpace", WriteConflict: "WriteConflict", UnknownField: "IDLUnknownField", missingField: "IDLFailedToParse",
 }
 
 // Error is an error as it goes over the wire: the answer to a whole command, one of a write's writeErrors, or a write

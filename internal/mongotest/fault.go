@@ -119,7 +119,9 @@ func (s *Server) strike(r *request) error {
 			continue
 		}
 		f := a.fault
-		s.pause(f.Delay, f.Hold)
+		if err := s.pause(r, f.Delay, f.Hold); err != nil {
+			return err
+		}
 		r.faults.drop = max(r.faults.drop, f.Drop)
 		if f.Drop == DropBefore {
 			return errDropped
@@ -147,19 +149,31 @@ func (f *faults) ofCommand(r *request, ns namespace) []*Armed {
 	return list
 }
 
-func (s *Server) pause(delay time.Duration, hold <-chan struct{}) {
+// pause waits for as long as a fault wants, but not beyond the maxTimeMS of the command.
+func (s *Server) pause(r *request, delay time.Duration, hold <-chan struct{}) error {
+	var tooLong <-chan time.Time
+	if v, ok := r.lookup("maxTimeMS"); ok && r.name != "getMore" {
+		if ms, _ := asInt(v); ms > 0 {
+			tooLong = time.After(time.Duration(ms) * time.Millisecond)
+		}
+	}
+	var over <-chan time.Time
 	if delay > 0 {
-		select {
-		case <-time.After(delay):
-		case <-s.done:
-		}
+		over = time.After(delay)
 	}
-	if hold != nil {
+	for over != nil || hold != nil {
 		select {
+		case <-over:
+			over = nil
 		case <-hold:
+			hold = nil
+		case <-tooLong:
+			return errorf(MaxTimeMSExpired, "operation exceeded time limit")
 		case <-s.done:
+			return errDropped
 		}
 	}
+	return nil
 }
 
 // target is the namespace that a command is about, as far as faults and currentOp want to know.

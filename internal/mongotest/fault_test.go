@@ -168,6 +168,22 @@ func TestASlowCommandMeetsTheClientsDeadline(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
+func TestASlowCommandMeetsTheServersDeadline(t *testing.T) {
+	s, db := startDB(t)
+	s.Fail(Fault{Command: "find", Delay: time.Minute})
+	_, err := run(t, db, `{"find": "c", "maxTimeMS": 1}`)
+	requireCode(t, MaxTimeMSExpired, err)
+}
+
+func TestAWriteThatNobodyWaitsFor(t *testing.T) {
+	s, db := startDB(t)
+	unacknowledged := db.Collection("c", options.Collection().SetWriteConcern(writeconcern.Unacknowledged()))
+	_, err := unacknowledged.InsertOne(t.Context(), doc(t, `{"_id": 1}`))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(all(t, db, `{"find": "c"}`)) == 1 }, 10*time.Second, time.Millisecond)
+	require.Zero(t, s.Cursors())
+}
+
 func TestClientsAreListedByTheirNames(t *testing.T) {
 	s, db := startDB(t)
 	other, err := mongo.Connect(options.Client().ApplyURI(s.URI()).SetAppName("the app"))

@@ -34,6 +34,22 @@ func idIndex(options document) *index {
 	})}
 }
 
+// firstIndexes are what a collection has from the beginning. A clustered index is listed as one; the one of a time
+// series' buckets, whose option is only true, is not.
+func firstIndexes(options document) (indexes []*index, clustered bool) {
+	option, ok := lookup(options, "clusteredIndex")
+	if !ok {
+		return []*index{idIndex(options)}, false
+	}
+	spec, ok := option.DocumentOK()
+	if !ok {
+		return nil, true
+	}
+	return []*index{{name: text(spec, "name"), key: keyOnID, spec: build(func(dst []byte) []byte {
+		return bsoncore.AppendBooleanElement(appendElements(dst, spec), "clustered", true)
+	})}}, true
+}
+
 func newIndex(spec document) (*index, error) {
 	x := &index{
 		name:   text(spec, "name"),

@@ -145,6 +145,22 @@ func TestIndexesAreDropped(t *testing.T) {
 	}
 }
 
+func TestAClusteredCollection(t *testing.T) {
+	s, db := startDB(t)
+	must(t, db, `{"create": "c", "clusteredIndex": {"key": {"_id": 1}, "unique": true, "name": "by id"}}`)
+	must(t, db, `{"insert": "c", "documents": [{"_id": 3}, {"_id": 1}, {"_id": 2}]}`)
+	require.Equal(t, []string{`{"_id":1}`, `{"_id":2}`, `{"_id":3}`}, all(t, db, `{"find": "c"}`), "it lies in order of _id")
+	listed := `{"v":2,"key":{"_id":1},"name":"by id","unique":true,"clustered":true}`
+	require.Equal(t, []string{listed}, all(t, db, `{"listIndexes": "c"}`))
+	require.Zero(t, info(t, s, "c").Lookup("idIndex"))
+	must(t, db, `{"createIndexes": "c", "indexes": [`+listed+`]}`)
+	must(t, db, `{"create": "plain"}`)
+	_, err := run(t, db, `{"createIndexes": "plain", "indexes": [`+listed+`]}`)
+	requireCode(t, notClustered, err)
+	_, err = run(t, db, `{"dropIndexes": "c", "index": "by id"}`)
+	requireCode(t, InvalidOptions, err)
+}
+
 func TestCollMod(t *testing.T) {
 	s, db := startDB(t)
 	must(t, db, `{"createIndexes": "c", "indexes": [{"key": {"a": 1}, "name": "a_1", "expireAfterSeconds": 10}]}`)

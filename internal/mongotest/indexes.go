@@ -3,6 +3,7 @@ package mongotest
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
@@ -87,6 +88,9 @@ func (c *collection) buildIndexes(specs []document) ([]*index, error) {
 		x, err := newIndex(spec)
 		if err != nil {
 			return nil, err
+		}
+		if flag(spec, "clustered") && !c.clustered {
+			return nil, errorf(notClustered, "Cannot convert an existing collection to a clustered collection. index spec: %s", spec)
 		}
 		exists, err := conflict(append(c.indexes[:len(c.indexes):len(c.indexes)], added...), x)
 		if err != nil {
@@ -192,13 +196,13 @@ func (c *collection) keptIndexes(which value) ([]*index, error) {
 	var keep []*index
 	name, _ := which.StringValueOK()
 	for _, x := range c.indexes {
-		if name == "*" && x.name == "_id_" || name != "*" && !x.isOneOf(which) {
+		if name == "*" && bytes.Equal(x.key, keyOnID) || name != "*" && !x.isOneOf(which) {
 			keep = append(keep, x)
 		}
 	}
-	dropsID := c.indexNamed("_id_") != nil && (len(keep) == 0 || keep[0].name != "_id_")
+	onID := func(x *index) bool { return bytes.Equal(x.key, keyOnID) }
 	switch {
-	case dropsID:
+	case slices.ContainsFunc(c.indexes, onID) && !slices.ContainsFunc(keep, onID):
 		return nil, errorf(InvalidOptions, "cannot drop _id index")
 	case len(keep) == len(c.indexes) && name != "*":
 		return nil, errorf(IndexNotFound, "index not found with name [%s]", strings.Trim(show(which), `"`))

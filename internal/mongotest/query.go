@@ -66,12 +66,11 @@ func (c *collection) source(q query) (next scan, sorted bool, err error) {
 	}
 	direction, byID := orderOfID(q.sort)
 	low, high := boundsOfID(q.filter)
-	clustered := c.indexNamed("_id_") == nil
 	onID := hint != nil && bytes.Equal(hint, keyOnID)
 	switch {
 	case natural < 0:
 		return backwards(c.records), false, nil
-	case !byID && (natural > 0 || !clustered && !onID && low.Type == 0 && high.Type == 0):
+	case !byID && (natural > 0 || !c.clustered && !onID && low.Type == 0 && high.Type == 0):
 		return c.natural(), false, nil
 	}
 	records := inBounds(c.byID(), low, high)

@@ -167,8 +167,8 @@ func (s *Server) Client(t testing.TB) *mongo.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		// The context of the test is over by now, and the server may be closed: nothing is left to wait for.
-		if err := client.Disconnect(closedContext()); err != nil && !errors.Is(err, mongo.ErrClientDisconnected) {
+		// The test's context is over by now, so the driver sends no farewell to hooks of a test that has ended.
+		if err := client.Disconnect(t.Context()); err != nil && !errors.Is(err, mongo.ErrClientDisconnected) {
 			t.Error(err)
 		}
 	})

@@ -61,7 +61,8 @@ func (c *collection) copy() *collection {
 			all = append(all, *r)
 		}
 	}
-	twin := &collection{ns: c.ns, kind: c.kind, uuid: c.uuid, options: c.options, indexes: c.indexes, live: c.live, bytes: c.bytes}
+	twin := &collection{ns: c.ns, kind: c.kind, uuid: c.uuid, options: c.options, indexes: c.indexes, clustered: c.clustered, live: c.live,
+		bytes: c.bytes}
 	twin.records = make([]*record, len(all))
 	for i := range all {
 		twin.records[i] = &all[i]

@@ -71,6 +71,8 @@ type collection struct {
 	uuid    [16]byte
 	options document
 	indexes []*index
+	// clustered collections lie in order of _id, and have no index on it of their own.
+	clustered bool
 
 	dropped bool
 
@@ -126,12 +128,15 @@ func (s *Server) addCollection(ns namespace, kind string, options document) (*co
 	if err := c.configure(options); err != nil {
 		return nil, err
 	}
-	if kind == typeCollection && subdocument(options, "clusteredIndex") == nil {
-		c.indexes = []*index{idIndex(options)}
+	if kind == typeCollection {
+		c.indexes, c.clustered = firstIndexes(options)
 	}
 	s.databases[ns.db] = db
 	db.colls[ns.coll] = c
 	s.tick()
+	if kind != typeCollection {
+		return c, s.recordView(c)
+	}
 	return c, nil
 }
 
@@ -177,6 +182,7 @@ func (s *Server) dropCollection(c *collection) {
 	db := s.databases[c.ns.db]
 	delete(db.colls, c.ns.coll)
 	c.dropped = true
+	s.forgetView(c)
 	if len(db.colls) == 0 {
 		delete(s.databases, db.name)
 	}

@@ -1,5 +1,34 @@
 package mongotest
 
+import "go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
+
+// views is where a database keeps the definitions of its views and time series. It shows up among the collections.
+func (c *collection) views() namespace { return namespace{c.ns.db, "system.views"} }
+
+func (s *Server) recordView(c *collection) error {
+	views, err := s.forInsert(c.views())
+	if err != nil {
+		return err
+	}
+	return views.add(build(func(dst []byte) []byte {
+		dst = bsoncore.AppendStringElement(dst, "_id", c.ns.String())
+		if c.kind == typeTimeseries {
+			return bsoncore.AppendStringElement(dst, "viewOn", c.buckets().coll)
+		}
+		return appendElements(dst, c.options)
+	}), &record{})
+}
+
+func (s *Server) forgetView(c *collection) {
+	views := s.collection(c.views())
+	if c.kind == typeCollection || views == nil {
+		return
+	}
+	if r := views.ids[string(appendIdentity(nil, stringValue(c.ns.String())))]; r != nil {
+		views.delete(r)
+	}
+}
+
 // derived are the documents of a view or a time series.
 func (r *request) derived(c *collection, at *snapshot) ([]document, error) {
 	if c.kind == typeTimeseries {

@@ -237,22 +237,34 @@ func checkSpace(ctx context.Context, db *mongo.Database, s Staging, finished map
 			need += c.Bytes
 		}
 	}
-	var stats struct {
-		DataSize    float64 `bson:"dataSize"`
-		StorageSize float64 `bson:"storageSize"`
-		IndexSize   float64 `bson:"indexSize"`
-		FsUsedSize  float64 `bson:"fsUsedSize"`
-		FsTotalSize float64 `bson:"fsTotalSize"`
-	}
+	var d disk
 	// Without the right to ask, or an answer, the server itself says when it is full.
-	if err := db.RunCommand(ctx, bson.D{{Key: "dbStats", Value: 1}}).Decode(&stats); err != nil || stats.FsTotalSize <= 0 {
+	if err := db.RunCommand(ctx, bson.D{{Key: "dbStats", Value: 1}}).Decode(&d); err != nil {
 		return ctx.Err()
 	}
-	ratio := 1.0
-	if const64k := float64(64 << 10); stats.DataSize > const64k {
-		ratio = min((stats.StorageSize+stats.IndexSize)/stats.DataSize, 1.5)
+	return d.holds(need)
+}
+
+// disk is what dbStats says of a database and of the file system below it. Compatible servers leave some of it out.
+type disk struct {
+	DataSize    float64 `bson:"dataSize"`
+	StorageSize float64 `bson:"storageSize"`
+	IndexSize   float64 `bson:"indexSize"`
+	FsUsedSize  float64 `bson:"fsUsedSize"`
+	FsTotalSize float64 `bson:"fsTotalSize"`
+}
+
+func (d disk) holds(need int64) error {
+	if d.FsTotalSize <= 0 {
+		return nil
 	}
-	estimate, free := int64(float64(need)*ratio), int64(stats.FsTotalSize-stats.FsUsedSize)
+	// A database with hardly anything in it says nothing about how well its data is compressed.
+	const telling = 1 << 20
+	ratio := 1.0
+	if d.DataSize > telling {
+		ratio = min((d.StorageSize+d.IndexSize)/d.DataSize, 1.5)
+	}
+	estimate, free := int64(float64(need)*ratio), int64(d.FsTotalSize-d.FsUsedSize)
 	if estimate > free {
 		return &SpaceError{Need: estimate, Have: free}
 	}

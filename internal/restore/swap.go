@@ -357,9 +357,16 @@ func (w *swapper) settle(ctx context.Context, i int, table func(entry, seen) (mo
 func (w *swapper) see(e entry) seen {
 	at := func(name string) place {
 		i, ok := w.there[name]
-		return place{ok && name != "", i.uuid}
+		return place{ok && name != "" && !w.ownView(name, i), i.uuid}
 	}
 	return seen{stage: at(e.Stage), old: at(e.Old), live: at(e.Name), back: at(e.Back), spare: at(e.Spare)}
+}
+
+// ownView says whether a view stands there that the swap or its undoing has made, or is going to drop: its name is free
+// as far as collections go.
+func (w *swapper) ownView(name string, i info) bool {
+	is := func(v viewSpec) bool { return v.Name == name && v.same(i) }
+	return slices.ContainsFunc(w.journal.Before, is) || slices.ContainsFunc(w.journal.After, is)
 }
 
 // rename is the only way in which a collection enters or leaves a live name.

@@ -24,6 +24,9 @@ type Options struct {
 	Drop      []string           // whole collections
 	Overwrite map[string]float64 // collection → share of its documents that become garbage
 	Delete    map[string]float64 // collection → share of its documents that are deleted
+	// Poison names collections that get one document which FerretDB v1 stores and can never read again, nor anything
+	// after it: a cursor breaks at its field name. It stands for a damaged page. Other servers read it.
+	Poison []string
 }
 
 // DefaultOptions break an application thoroughly: nobody can log in, money is gone, and what is left cannot be
@@ -43,6 +46,7 @@ type Report struct {
 	Dropped     []string       `json:"dropped"` // ordered by name
 	Overwritten map[string]int `json:"overwritten"`
 	Deleted     map[string]int `json:"deleted"`
+	Poisoned    []string       `json:"poisoned,omitempty"`
 }
 
 // Documents is the number of documents overwritten and deleted, without those of dropped collections.
@@ -75,13 +79,16 @@ func (r Report) String() string {
 			parts = append(parts, x.verb+" "+strings.Join(of, ", "))
 		}
 	}
+	if len(r.Poisoned) > 0 {
+		parts = append(parts, "made unreadable "+strings.Join(r.Poisoned, ", "))
+	}
 	return strings.Join(parts, "; ")
 }
 
 // Do breaks the database. What it did is entered in the ledger as damage, which may be nil. An error leaves it broken
 // in part; the report is then of that part.
 func Do(ctx context.Context, db *mongo.Database, o Options, l *ledger.Ledger) (Report, error) {
-	if len(o.Drop)+len(o.Overwrite)+len(o.Delete) == 0 {
+	if len(o.Drop)+len(o.Overwrite)+len(o.Delete)+len(o.Poison) == 0 {
 		seed := o.Seed
 		o = DefaultOptions()
 		o.Seed = seed
@@ -93,14 +100,14 @@ func Do(ctx context.Context, db *mongo.Database, o Options, l *ledger.Ledger) (R
 	r := Report{Began: time.Now(), Overwritten: map[string]int{}, Deleted: map[string]int{}}
 	err := func() error {
 		for _, name := range sortedKeys(o.Overwrite) {
-			n, err := w.some(ctx, name, o.Overwrite[name], w.overwrite)
+			n, err := w.overwrite(ctx, name, o.Overwrite[name])
 			r.Overwritten[name] = n
 			if err != nil {
 				return fmt.Errorf("damage %s: %w", name, err)
 			}
 		}
 		for _, name := range sortedKeys(o.Delete) {
-			n, err := w.some(ctx, name, o.Delete[name], w.remove)
+			n, err := w.remove(ctx, name, o.Delete[name])
 			r.Deleted[name] = n
 			if err != nil {
 				return fmt.Errorf("damage %s: %w", name, err)
@@ -114,6 +121,12 @@ func Do(ctx context.Context, db *mongo.Database, o Options, l *ledger.Ledger) (R
 			l.Dropped(name, ledger.ByDamage, begin, time.Now())
 			r.Dropped = append(r.Dropped, name)
 		}
+		for _, name := range slices.Sorted(slices.Values(o.Poison)) {
+			if err := w.poison(ctx, name); err != nil {
+				return fmt.Errorf("damage %s: poison: %w", name, err)
+			}
+			r.Poisoned = append(r.Poisoned, name)
+		}
 		return nil
 	}()
 	r.Ended = time.Now()
@@ -126,53 +139,101 @@ type wrecker struct {
 	random *rand.Rand
 }
 
-// some picks a share of a collection's documents and does something to each.
-func (w *wrecker) some(ctx context.Context, name string, share float64, do func(context.Context, *mongo.Collection, bson.Raw) (bool, error)) (int, error) {
+// batch is how many documents are damaged at once. FerretDB reads the whole collection for each command, whether it
+// names one document or many.
+const batch = 500
+
+// pick chooses a share of a collection's documents.
+func (w *wrecker) pick(ctx context.Context, name string, share float64) ([]bson.Raw, error) {
 	var picked []bson.Raw
 	for raw, err := range ledger.Documents(ctx, w.db, name) {
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if w.random.Float64() < share {
 			picked = append(picked, slices.Clone(raw))
 		}
 	}
+	return picked, nil
+}
+
+// overwrite writes one of the kinds of garbage that broken software leaves over a share of the documents: it takes
+// them out, and puts in others under the same _id.
+func (w *wrecker) overwrite(ctx context.Context, name string, share float64) (int, error) {
+	picked, err := w.pick(ctx, name, share)
+	if err != nil {
+		return 0, err
+	}
+	unique, err := w.uniqueFields(ctx, name)
+	if err != nil {
+		return 0, err
+	}
 	done := 0
-	for _, raw := range picked {
-		did, err := do(ctx, w.db.Collection(name), raw)
+	for chunk := range slices.Chunk(picked, batch) {
+		garbage := make([]bson.Raw, len(chunk))
+		for i, raw := range chunk {
+			if garbage[i], err = bson.Marshal(w.garbage(raw, unique)); err != nil {
+				return done, err
+			}
+		}
+		begin := time.Now()
+		_, err := w.db.Collection(name).DeleteMany(ctx, byIDs(chunk))
+		if err == nil {
+			_, err = w.db.Collection(name).InsertMany(ctx, garbage)
+		}
+		w.note(name, chunk, garbage, begin, err)
 		if err != nil {
-			return done, err
+			return done, fmt.Errorf("overwrite: %w", err)
 		}
-		if did {
-			done++
-		}
+		done += len(chunk)
 	}
 	return done, nil
 }
 
-// overwrite replaces a document by one of the kinds of garbage that broken software leaves.
-func (w *wrecker) overwrite(ctx context.Context, c *mongo.Collection, raw bson.Raw) (bool, error) {
-	garbage, err := bson.Marshal(w.garbage(raw))
+// remove deletes a share of the documents.
+func (w *wrecker) remove(ctx context.Context, name string, share float64) (int, error) {
+	picked, err := w.pick(ctx, name, share)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	begin := time.Now()
-	result, err := c.ReplaceOne(ctx, byID(raw), bson.Raw(garbage))
-	if mongo.IsDuplicateKeyError(err) {
-		return false, nil // a unique index saved it
+	done := 0
+	for chunk := range slices.Chunk(picked, batch) {
+		begin := time.Now()
+		result, err := w.db.Collection(name).DeleteMany(ctx, byIDs(chunk))
+		w.note(name, chunk, make([]bson.Raw, len(chunk)), begin, err)
+		if err != nil {
+			return done, fmt.Errorf("delete: %w", err)
+		}
+		done += int(result.DeletedCount)
 	}
-	if err != nil {
-		return false, fmt.Errorf("overwrite: %w", err)
-	}
-	if result.MatchedCount == 0 {
-		return false, nil // the application deleted it meanwhile
-	}
-	w.note(c.Name(), raw, garbage, begin)
-	return true, nil
+	return done, nil
 }
 
-// garbage keeps the _id. Fields with a unique index are kept unique, or the server would save the document.
-func (w *wrecker) garbage(raw bson.Raw) bson.D {
+// poison inserts a document with a control character in a field's name, which FerretDB v1 writes into its JSON as it
+// is.
+func (w *wrecker) poison(ctx context.Context, name string) error {
+	raw, err := bson.Marshal(document.Of("_id", bson.NewObjectID(), "page\a", "damaged"))
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	_, err = w.db.Collection(name).InsertOne(ctx, bson.Raw(raw))
+	w.note(name, []bson.Raw{raw}, []bson.Raw{raw}, begin, err)
+	return err
+}
+
+// note enters in the ledger what became of documents; where the server gave an error, it may have happened or not.
+func (w *wrecker) note(collection string, was, is []bson.Raw, begin time.Time, err error) {
+	end := time.Now()
+	writes := make([]ledger.Write, len(was))
+	for i, raw := range was {
+		writes[i] = ledger.Write{Collection: collection, ID: raw.Lookup("_id"), Raw: is[i], Begin: begin, End: end, Maybe: err != nil, By: ledger.ByDamage}
+	}
+	w.ledger.Record(writes...)
+}
+
+// garbage is what is left of a document: the _id, and something in the fields that must be unique.
+func (w *wrecker) garbage(raw bson.Raw, unique []string) bson.D {
 	id := raw.Lookup("_id")
 	noise := make([]byte, 48)
 	for i := range noise {
@@ -180,7 +241,11 @@ func (w *wrecker) garbage(raw bson.Raw) bson.D {
 	}
 	switch w.random.IntN(3) {
 	case 0: // nothing of it is left
-		return document.Of("_id", id, "\u0007corrupt", bson.Binary{Data: noise}, unique(raw), fmt.Sprintf("%x", noise[:9]))
+		d := document.Of("_id", id, "corrupt", bson.Binary{Data: noise})
+		for _, field := range unique {
+			d = append(d, bson.E{Key: field, Value: fmt.Sprintf("%x", noise[:9])})
+		}
+		return d
 	case 1: // the fields are there, their values are not
 		d := bson.D{}
 		elements, err := raw.Elements()
@@ -213,30 +278,29 @@ func (w *wrecker) garbage(raw bson.Raw) bson.D {
 	}
 }
 
-// unique is the name of the field after _id, which in this application carries a unique index where any does.
-func unique(raw bson.Raw) string {
-	elements, err := raw.Elements()
-	if err != nil || len(elements) < 2 {
-		return "lost"
-	}
-	return elements[1].Key()
-}
-
-func (w *wrecker) remove(ctx context.Context, c *mongo.Collection, raw bson.Raw) (bool, error) {
-	begin := time.Now()
-	result, err := c.DeleteOne(ctx, byID(raw))
+// uniqueFields lists the fields of a collection's unique indexes: garbage must differ in them, or the server would
+// refuse it.
+func (w *wrecker) uniqueFields(ctx context.Context, name string) ([]string, error) {
+	cursor, err := w.db.Collection(name).Indexes().List(ctx)
 	if err != nil {
-		return false, fmt.Errorf("delete: %w", err)
+		return nil, fmt.Errorf("list indexes: %w", err)
 	}
-	if result.DeletedCount == 0 {
-		return false, nil
+	var specs []struct {
+		Key    bson.D `bson:"key"`
+		Unique bool   `bson:"unique"`
 	}
-	w.note(c.Name(), raw, nil, begin)
-	return true, nil
-}
-
-func (w *wrecker) note(collection string, raw, now bson.Raw, begin time.Time) {
-	w.ledger.Record(ledger.Write{Collection: collection, ID: raw.Lookup("_id"), Raw: now, Begin: begin, End: time.Now(), By: ledger.ByDamage})
+	if err := cursor.All(ctx, &specs); err != nil {
+		return nil, fmt.Errorf("list indexes: %w", err)
+	}
+	var fields []string
+	for _, spec := range specs {
+		for _, k := range spec.Key {
+			if spec.Unique && k.Key != "_id" && !slices.Contains(fields, k.Key) {
+				fields = append(fields, k.Key)
+			}
+		}
+	}
+	return fields, nil
 }
 
 // Altered is one document that was changed behind everybody's back.
@@ -276,6 +340,14 @@ func Sabotage(ctx context.Context, db *mongo.Database, collection string) (Alter
 }
 
 func byID(raw bson.Raw) bson.D { return bson.D{{Key: "_id", Value: raw.Lookup("_id")}} }
+
+func byIDs(raws []bson.Raw) bson.D {
+	ids := make(bson.A, len(raws))
+	for i, raw := range raws {
+		ids[i] = raw.Lookup("_id")
+	}
+	return document.Of("_id", document.Of("$in", ids))
+}
 
 func sortedKeys(m map[string]float64) []string {
 	var keys []string

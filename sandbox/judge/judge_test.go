@@ -3,6 +3,7 @@ package judge_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -80,19 +81,18 @@ var audit = []string{"audit_logs", "audit_log"}
 // TestAnIncident goes the whole way with a restore that the test itself makes: traffic before, during and after the
 // backup, damage, restore; and then every lie that a restore could tell.
 func TestAnIncident(t *testing.T) {
-	server := mongotest.Start(t)
-	db := server.Client(t).Database("battwheels")
+	uri, db := database(t)
 	data := seed.Generate(seed.Options{Seed: 2, Scale: 0.1})
 	require.NoError(t, data.Load(t.Context(), db, nil))
 	book := ledger.New()
 	require.NoError(t, book.Baseline(t.Context(), db))
 
-	url, stop := serve(t, server.URI())
+	url, stop := serve(t, uri)
 	var tenants []string
 	for _, o := range data.Organizations[:12] {
 		tenants = append(tenants, o.ID)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	users, err := traffic.Start(t.Context(), traffic.Config{URL: url, Secret: "s", Organizations: tenants, Rate: 400, Ledger: book})
 	require.NoError(t, err)
@@ -277,7 +277,8 @@ func lies(db *mongo.Database, backup copied) []lie {
 		}},
 		{"the options are others", judge.OptionsDiffer, func(t *testing.T) func() {
 			require.NoError(t, db.Collection("feature_flags").Drop(t.Context()))
-			require.NoError(t, db.CreateCollection(t.Context(), "feature_flags", options.CreateCollection().SetValidator(document.Of("name", document.Of("$exists", true)))))
+			capped := options.CreateCollection().SetCapped(true).SetSizeInBytes(1 << 20)
+			require.NoError(t, db.CreateCollection(t.Context(), "feature_flags", capped))
 			fill := func() {
 				if all := backup.documents["feature_flags"]; len(all) > 0 {
 					_, err := db.Collection("feature_flags").InsertMany(t.Context(), all)
@@ -316,6 +317,22 @@ func TestADatabaseThatCannotBeReadIsAnErrorAndNoVerdict(t *testing.T) {
 	server.Fail(mongotest.Fault{Command: "find", Namespace: "d.c", Error: &mongotest.Error{Code: 8, Message: "a page is damaged"}})
 	_, err = judge.Judge(t.Context(), db, ledger.New().Expect(ledger.Cut{}))
 	require.ErrorContains(t, err, "a page is damaged")
+}
+
+// database is an empty one: on the tests' own server, or on a real one that may be destroyed.
+func database(t *testing.T) (uri string, db *mongo.Database) {
+	t.Helper()
+	const name = "battwheels"
+	uri = os.Getenv("RUNBOOK_TEST_MONGODB_URI")
+	if uri == "" {
+		server := mongotest.Start(t)
+		return server.URI(), server.Client(t).Database(name)
+	}
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Disconnect(context.Background())) })
+	require.NoError(t, client.Database(name).Drop(t.Context()))
+	return uri, client.Database(name)
 }
 
 // serve runs the application until stop.

@@ -19,11 +19,11 @@ const (
 
 // Sizes of the large collections at scale 1. They keep FerretDB's scans bearable.
 const (
-	contactCount = 2200
-	itemCount    = 2400
-	ticketCount  = 3800
-	invoiceCount = 2600
-	paymentCount = 1900
+	contactCount = 1700
+	itemCount    = 1700
+	ticketCount  = 3000
+	invoiceCount = 2000
+	paymentCount = 1500
 )
 
 // fillers make the documents of the collections whose shape matters; the others get fillSmall.
@@ -146,7 +146,7 @@ func fillItems(g *generator) {
 }
 
 func fillInventory(g *generator) {
-	for i := range g.count(1800) {
+	for i := range g.count(1400) {
 		item, o := g.ref("itm", i)
 		g.add(document.Of("inventory_id", g.id("inv_"), "organization_id", o.ID, "item_id", item, "warehouse_id", fmt.Sprintf("wh_%02d", i%3),
 			"quantity", int64(g.IntN(400)), "value", g.rupees(40000), "bin", fmt.Sprintf("%c-%02d", 'A'+rune(i%6), g.IntN(40)),
@@ -168,7 +168,7 @@ func fillTickets(g *generator) {
 }
 
 func fillTicketActivities(g *generator) {
-	for range g.count(2500) {
+	for range g.count(2000) {
 		ticket, o := g.ref("tkt", g.IntN(g.count(ticketCount)))
 		g.add(document.Of("activity_id", g.id("act_"), "ticket_id", ticket, "organization_id", o.ID, "action", g.pick(ticketStates),
 			"note", g.phrase(6), "user_id", g.user(o).ID, "created_at", g.isoZoned(year)))
@@ -217,7 +217,7 @@ func fillPayments(g *generator) {
 }
 
 func fillJournal(g *generator) {
-	for i := range g.count(2600) {
+	for i := range g.count(2000) {
 		id, _ := g.ref("jrn", i)
 		invoice, o := g.ref("inv", i%g.count(invoiceCount))
 		amount := g.rupees(60000)
@@ -243,7 +243,7 @@ func fillAuditLogs(g *generator) {
 		{"create", "invoice", "inv"}, {"update", "TICKET", "tkt"}, {"delete", "TICKET", "tkt"}, {"invoice.voided", "invoice", "inv"},
 		{"user.removed", "user", "user"}, {"update", "contact", "ctc"},
 	}
-	for range g.count(2200) {
+	for range g.count(1800) {
 		k := kinds[g.IntN(len(kinds))]
 		resource, o := g.ref(k.prefix, g.IntN(g.count(1500)))
 		u := g.user(o)

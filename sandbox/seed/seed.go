@@ -27,7 +27,7 @@ type Options struct {
 	Seed uint64
 	// Now is the newest time that any document carries; default DefaultNow.
 	Now time.Time
-	// Scale multiplies the documents of the large collections; default 1, which makes about 30,000 documents in all.
+	// Scale multiplies the documents of the large collections; default 1, which makes about 28,000 documents in all.
 	Scale float64
 }
 

@@ -24,7 +24,7 @@ type Config struct {
 	// Organizations are the identifiers of the tenants that work; each belongs to one writer.
 	Organizations []string
 	Writers       int     // default 4
-	Rate          float64 // requests a second of all writers together; default 20
+	Rate          float64 // requests a second of all writers together; default 10
 	Seed          uint64
 	Ledger        *ledger.Ledger // may be nil
 	// Return makes writers go on by themselves when the application is back. Otherwise they hold until Resume, so that
@@ -78,7 +78,7 @@ func Start(ctx context.Context, c Config) (*Traffic, error) {
 	}
 	c.Writers = min(c.Writers, len(c.Organizations))
 	if c.Rate == 0 {
-		c.Rate = 20
+		c.Rate = 10
 	}
 	if c.Ledger == nil {
 		c.Ledger = ledger.New()

@@ -1,0 +1,109 @@
+package restore
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/battwheels/runbook/internal/mongotest"
+)
+
+func clientNamed(t *testing.T, srv *mongotest.Server, app string) *mongo.Client {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI(srv.URI()).SetAppName(app))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Disconnect(context.WithoutCancel(t.Context()))) })
+	return client
+}
+
+var quickly = QuietOptions{For: 20 * time.Millisecond, Self: []string{"runbook"}}
+
+func TestQuietWhereTheServerListsItsClients(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := clientNamed(t, srv, "runbook").Database("d")
+	fill(t, db, given{name: "c", documents: people(t, 3, "x")})
+	q, err := Quiet(t.Context(), db, quickly)
+	require.NoError(t, err)
+	require.Contains(t, q.Method, "no other client")
+
+	backend := clientNamed(t, srv, "battwheels-backend")
+	require.NoError(t, backend.Ping(t.Context(), nil))
+	_, err = Quiet(t.Context(), db, quickly)
+	var writer *WriterError
+	require.ErrorAs(t, err, &writer, "an idle connection can write at any moment")
+	require.Equal(t, "battwheels-backend", writer.Writers[0].AppName)
+	require.NotEmpty(t, writer.Writers[0].Address)
+	require.ErrorContains(t, err, "battwheels-backend")
+}
+
+func TestQuietWithoutTheRightToListClients(t *testing.T) {
+	onServers(t, func(t *testing.T, db *mongo.Database, srv *mongotest.Server) {
+		if srv != nil {
+			srv.Fail(mongotest.Fault{Command: "aggregate", Namespace: "admin", Error: &mongotest.Error{Code: 13, Message: "not authorized on admin"}})
+		} else if !small(t, db) {
+			t.Skip("this server lists its clients")
+		}
+		fill(t, db, given{name: "a", documents: people(t, 30, "x")}, given{name: "b", documents: people(t, 3, "x")}, given{name: "c"})
+		q, err := Quiet(t.Context(), db, quickly)
+		require.NoError(t, err)
+		require.Contains(t, q.Method, "two readings")
+		require.EqualValues(t, 33, q.Documents)
+
+		done := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for i := 0; ; i++ {
+				if _, err := db.Collection("b").UpdateByID(ctx, "cus_00001", bson.D{{Key: "$inc", Value: bson.D{{Key: "n", Value: 1}}}}); err != nil {
+					done <- ctx.Err()
+					return
+				}
+			}
+		}()
+		_, err = Quiet(t.Context(), db, quickly)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		var writer *WriterError
+		require.ErrorAs(t, err, &writer)
+		require.Equal(t, []string{"b"}, writer.Collections)
+	})
+}
+
+func TestQuietTakesExpiryForQuiet(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	other := srv.Client(t).Database("d")
+	past := bson.NewDateTimeFromTime(time.Now().Add(-time.Minute))
+	future := bson.NewDateTimeFromTime(time.Now().Add(time.Hour))
+	fill(t, db, given{name: "tokens", indexes: []bson.Raw{index(t, "at_1", "at", "expireAfterSeconds", int32(0))},
+		documents: []bson.Raw{doc(t, "_id", 1, "at", past), doc(t, "_id", 2, "at", future)}})
+	srv.Fail(mongotest.Fault{Command: "aggregate", Namespace: "admin", Error: &mongotest.Error{Code: 13, Message: "not authorized"}})
+
+	// What happens between the two readings: the second one is announced by its listing of collections.
+	between := func(id int) {
+		lists := 0
+		var remove func()
+		remove = srv.OnCommand(func(_, cmd string, _ bson.Raw) {
+			if cmd != "listCollections" {
+				return
+			}
+			if lists++; lists == 2 {
+				if _, err := other.Collection("tokens").DeleteOne(context.Background(), bson.D{{Key: "_id", Value: id}}); err != nil {
+					t.Errorf("%v", err)
+				}
+			}
+		})
+		t.Cleanup(func() { remove() })
+	}
+	between(1)
+	_, err := Quiet(t.Context(), db, quickly)
+	require.NoError(t, err)
+	between(2)
+	_, err = Quiet(t.Context(), db, quickly)
+	var writer *WriterError
+	require.ErrorAs(t, err, &writer)
+}

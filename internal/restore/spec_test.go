@@ -1,0 +1,119 @@
+package restore
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+func raw(t testing.TB, json string) bson.Raw {
+	t.Helper()
+	doc, err := backup.ToBSON([]byte(json))
+	require.NoError(t, err)
+	return doc
+}
+
+func TestIndexesAreTheSame(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		a, b string
+		same bool
+	}{
+		{"version and namespace of old servers", `{"v":1,"key":{"a":1},"name":"a_1","ns":"d.c"}`, `{"v":2,"key":{"a":1},"name":"a_1"}`, true},
+		{"how it was built", `{"key":{"a":1},"name":"a_1","background":true}`, `{"key":{"a":1},"name":"a_1"}`, true},
+		{"a shell's doubles", `{"key":{"a":{"$numberDouble":"1.0"}},"name":"a_1"}`, `{"key":{"a":{"$numberInt":"1"}},"name":"a_1"}`, true},
+		{"seconds of another type", `{"key":{"a":1},"name":"a","expireAfterSeconds":{"$numberLong":"900"}}`, `{"key":{"a":1},"name":"a","expireAfterSeconds":900}`, true},
+		{"an option that is off", `{"key":{"a":1},"name":"a_1","unique":false}`, `{"key":{"a":1},"name":"a_1"}`, true},
+		{"an old way to say yes", `{"key":{"a":1},"name":"a_1","unique":1}`, `{"key":{"a":1},"name":"a_1","unique":true}`, true},
+		{"options in another order", `{"name":"a_1","unique":true,"key":{"a":1}}`, `{"key":{"a":1},"name":"a_1","unique":true}`, true},
+		{"the simple collation said aloud", `{"key":{"a":1},"name":"a_1","collation":{"locale":"simple"}}`, `{"key":{"a":1},"name":"a_1"}`, true},
+		{"the order of keys", `{"key":{"a":1,"b":1},"name":"x"}`, `{"key":{"b":1,"a":1},"name":"x"}`, false},
+		{"direction", `{"key":{"a":1},"name":"x"}`, `{"key":{"a":-1},"name":"x"}`, false},
+		{"kind", `{"key":{"a":"2dsphere"},"name":"x"}`, `{"key":{"a":"2d"},"name":"x"}`, false},
+		{"unique", `{"key":{"a":1},"name":"x","unique":true}`, `{"key":{"a":1},"name":"x"}`, false},
+		{"sparse", `{"key":{"a":1},"name":"x","sparse":true}`, `{"key":{"a":1},"name":"x"}`, false},
+		{"hidden", `{"key":{"a":1},"name":"x","hidden":true}`, `{"key":{"a":1},"name":"x"}`, false},
+		{"seconds", `{"key":{"a":1},"name":"x","expireAfterSeconds":60}`, `{"key":{"a":1},"name":"x","expireAfterSeconds":61}`, false},
+		{"zero seconds are not none", `{"key":{"a":1},"name":"x","expireAfterSeconds":0}`, `{"key":{"a":1},"name":"x"}`, false},
+		{"filter", `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":{"$gt":""}}}`, `{"key":{"a":1},"name":"x"}`, false},
+		{"type in a filter", `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":"1"}}`, `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":1}}`, false},
+		{"collation", `{"key":{"a":1},"name":"x","collation":{"locale":"de"}}`, `{"key":{"a":1},"name":"x","collation":{"locale":"fr"}}`, false},
+		{"weights in another order", `{"key":{"_fts":"text","_ftsx":1},"name":"x","weights":{"a":1,"b":2}}`, `{"key":{"_fts":"text","_ftsx":1},"name":"x","weights":{"b":2,"a":1}}`, true},
+		{"an option nobody here knows", `{"key":{"a":1},"name":"x","newOption":1}`, `{"key":{"a":1},"name":"x"}`, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			a, err := newIndexSpec(raw(t, c.a))
+			require.NoError(t, err)
+			b, err := newIndexSpec(raw(t, c.b))
+			require.NoError(t, err)
+			require.Equal(t, c.same, a.same(b))
+			require.Equal(t, c.same, b.same(a))
+		})
+	}
+}
+
+func TestOptionsAreTheSame(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		a, b string
+		same bool
+	}{
+		{"none", `{}`, `{}`, true},
+		{"defaults that newer servers spell out", `{"validator":{"a":1}}`, `{"validator":{"a":1},"validationLevel":"strict","validationAction":"error"}`, true},
+		{"another action", `{"validator":{"a":1},"validationAction":"warn"}`, `{"validator":{"a":1}}`, false},
+		{"a size that is rounded up", `{"capped":true,"size":4000}`, `{"capped":true,"size":{"$numberLong":"4096"}}`, true},
+		{"another size", `{"capped":true,"size":4096}`, `{"capped":true,"size":8192}`, false},
+		{"obsolete ones", `{"autoIndexId":true,"temp":true}`, `{}`, true},
+		{"capped", `{"capped":true,"size":4096}`, `{}`, false},
+		{"views", `{"viewOn":"a","pipeline":[{"$match":{"x":1,"y":1}}]}`, `{"viewOn":"a","pipeline":[{"$match":{"y":1,"x":1}}]}`, false},
+		{"an empty pipeline", `{"viewOn":"a","pipeline":[]}`, `{"viewOn":"a"}`, true},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			require.Equal(t, c.same, sameOptions(raw(t, c.a), raw(t, c.b)))
+			require.Equal(t, c.same, sameOptions(raw(t, c.b), raw(t, c.a)))
+		})
+	}
+}
+
+func TestIndexCommandSaysTheSimpleCollationInACollectionThatHasAnother(t *testing.T) {
+	s, err := newIndexSpec(raw(t, `{"v":2,"key":{"a":1},"name":"a_1","ns":"d.c"}`))
+	require.NoError(t, err)
+	require.Equal(t, raw(t, `{"key":{"a":1},"name":"a_1"}`), s.command(false))
+	require.Equal(t, raw(t, `{"key":{"a":1},"name":"a_1","collation":{"locale":"simple"}}`), s.command(true))
+	own, err := newIndexSpec(raw(t, `{"key":{"a":1},"name":"a_1","collation":{"locale":"de"}}`))
+	require.NoError(t, err)
+	require.Equal(t, raw(t, `{"key":{"a":1},"name":"a_1","collation":{"locale":"de"}}`), own.command(true))
+}
+
+func TestExpiries(t *testing.T) {
+	at := func(ms int64) bson.DateTime { return bson.DateTime(ms) }
+	spec, err := newIndexSpec(raw(t, `{"key":{"a.at":1},"name":"x","expireAfterSeconds":60}`))
+	require.NoError(t, err)
+	compound, err := newIndexSpec(raw(t, `{"key":{"b":1,"c":1},"name":"y","expireAfterSeconds":0}`))
+	require.NoError(t, err)
+	rules := expiriesOf(raw(t, `{"clusteredIndex":{"key":{"_id":1},"unique":true},"expireAfterSeconds":{"$numberLong":"10"}}`), []indexSpec{spec, compound})
+	require.Len(t, rules, 2)
+	for _, c := range []struct {
+		what string
+		doc  bson.Raw
+		ms   int64
+	}{
+		{"a date", doc(t, "_id", 1, "a", bson.D{{Key: "at", Value: at(1000)}}), 61000},
+		{"the earliest of several", doc(t, "_id", 1, "a", bson.D{{Key: "at", Value: bson.A{at(9000), at(3000), "x"}}}), 63000},
+		{"no date", doc(t, "_id", 1, "a", bson.D{{Key: "at", Value: "1970-01-01"}}), 0},
+		{"not there", doc(t, "_id", 1), 0},
+		{"a clustered collection", doc(t, "_id", at(5000)), 15000},
+		{"the sooner of two rules", doc(t, "_id", at(5000), "a", bson.D{{Key: "at", Value: at(-100000)}}), -40000},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			end, ok := expires(c.doc, rules)
+			require.Equal(t, c.ms != 0, ok)
+			if ok {
+				require.Equal(t, c.ms, end.UnixMilli())
+			}
+		})
+	}
+}
