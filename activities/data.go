@@ -121,13 +121,16 @@ func (a *Data) AcquireLease(ctx context.Context, in LeaseInput) (int64, error) {
 	return l.Token, typed(ctx, err)
 }
 
-// ReleaseLease gives the lease back. One that somebody else holds by now is left alone.
+// ReleaseLease cleans up behind older attempts and gives the lease back. One that somebody else holds by now is left alone.
 func (a *Data) ReleaseLease(ctx context.Context, at Attempt) error {
 	l, err := a.lease(at)
 	if err != nil {
 		return err
 	}
-	err = l.Release(ctx)
+	// A terminated attempt's last write may have come after its staging was dropped.
+	if err = l.DropStale(ctx); err == nil {
+		err = l.Release(ctx)
+	}
 	if _, lost := errors.AsType[*restore.LeaseLostError](err); lost {
 		return nil
 	}

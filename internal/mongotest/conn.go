@@ -26,7 +26,7 @@ type conn struct {
 	server *Server
 	net    net.Conn
 	id     int64
-	opened time.Time
+	ended  chan struct{}
 	out    []byte
 
 	mu     sync.Mutex
@@ -38,6 +38,7 @@ type conn struct {
 func (c *conn) close() { _ = c.net.Close() }
 
 func (c *conn) serve() {
+	defer close(c.ended)
 	defer c.server.forget(c)
 	defer c.close()
 	in := bufio.NewReaderSize(c.net, 64<<10)

@@ -159,6 +159,31 @@ func TestACommandIsHeldUp(t *testing.T) {
 	require.Len(t, all(t, db, `{"find": "c"}`), 1)
 }
 
+func TestAfterSettlingNothingOldIsCarriedOut(t *testing.T) {
+	s, db := startDB(t)
+	hold, reached := make(chan struct{}), make(chan struct{})
+	remove := s.OnCommand(func(_, cmd string, _ bson.Raw) {
+		if cmd == "insert" {
+			close(reached)
+		}
+	})
+	s.Fail(Fault{Command: "insert", Hold: hold, Times: 1})
+	ctx, kill := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Collection("c").InsertOne(ctx, bson.D{{Key: "_id", Value: 1}})
+		done <- err
+	}()
+	<-reached
+	remove()
+	kill()
+	require.Error(t, <-done, "the client is gone, its command is not")
+	require.Empty(t, all(t, db, `{"find": "c"}`))
+	close(hold)
+	s.Settle()
+	require.EqualValues(t, 1, must(t, s.Client(t).Database("app"), `{"count": "c"}`).Lookup("n").Int32())
+}
+
 func TestASlowCommandMeetsTheClientsDeadline(t *testing.T) {
 	s, db := startDB(t)
 	s.Fail(Fault{Command: "find", Delay: time.Minute})

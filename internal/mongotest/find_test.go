@@ -61,6 +61,8 @@ func TestFilters(t *testing.T) {
 		{`{"$nor": [{"n": 5}, {"_id": {"$gt": 2}}]}`, []int32{2}},
 		{`{"$and": [{"_id": {"$gt": 1}}, {"_id": {"$lt": 3}}]}`, []int32{2}},
 		{`{"$expr": {"$gt": ["$n", 5]}}`, []int32{2, 3}},
+		{`{"$expr": {"$and": [{"$lte": ["$n", 5]}, {"$not": ["$t"]}]}}`, []int32{1, 4}},
+		{`{"$expr": {"$or": [{"$eq": [{"$type": "$n"}, "string"]}, {"$eq": ["$_id", 1]}]}}`, []int32{1, 3}},
 		{`{"_id": {"$gt": 3}}`, []int32{4, 5}},
 		{`{"_id": 2.0}`, []int32{2}},
 		{`{"_id": {"$eq": 9}}`, []int32{}},
@@ -86,6 +88,7 @@ func TestFindShapesItsAnswer(t *testing.T) {
 	_, db := startDB(t)
 	must(t, db, `{"insert": "c", "documents": [{"_id": 3, "x": 1, "y": {"a": 1, "b": 2}}, {"_id": 1, "x": 2}, {"_id": 2, "x": 1}]}`)
 	must(t, db, `{"createIndexes": "c", "indexes": [{"key": {"x": 1}, "name": "x_1"}]}`)
+	must(t, db, `{"insert": "lists", "documents": [{"_id": 1, "l": [{"x": 1, "y": 1}, 7, {"x": 2}]}]}`)
 	tests := []struct {
 		name, command string
 		want          []string
@@ -100,6 +103,10 @@ func TestFindShapesItsAnswer(t *testing.T) {
 		{"one batch only", `{"find": "c", "batchSize": 1, "singleBatch": true, "projection": {"x": 1, "_id": 0}}`, []string{`{"x":1}`}},
 		{"a nested field", `{"find": "c", "filter": {"_id": 3}, "projection": {"y.b": 1}}`, []string{`{"_id":3,"y":{"b":2}}`}},
 		{"without a nested field", `{"find": "c", "filter": {"_id": 3}, "projection": {"y.b": 0, "_id": 0}}`, []string{`{"x":1,"y":{"a":1}}`}},
+		{"fields inside of arrays", `{"aggregate": "lists", "cursor": {}, "pipeline": [{"$project": {"l.x": 1}}]}`, []string{`{"_id":1,"l":[{"x":1},{"x":2}]}`}},
+		{"without fields inside of arrays", `{"aggregate": "lists", "cursor": {}, "pipeline": [{"$project": {"l.x": 0}}]}`, []string{`{"_id":1,"l":[{"y":1},7,{}]}`}},
+		{"a computed document", `{"find": "c", "filter": {"_id": 1}, "projection": {"_id": 0, "d": {"x": "$x", "k": {"$literal": "$x"}, "none": "$none"}}}`,
+			[]string{`{"d":{"x":2,"k":"$x"}}`}},
 		{"between bounds of an index", `{"find": "c", "hint": "_id_", "min": {"_id": 2}, "max": {"_id": 3}, "projection": {"x": 1}}`, []string{`{"_id":2,"x":1}`}},
 		{"bounds cross types", `{"find": "c", "hint": "_id_", "min": {"_id": 2}, "max": {"_id": "a"}, "projection": {"_id": 1}}`, []string{`{"_id":2}`, `{"_id":3}`}},
 		{"no collection", `{"find": "none"}`, []string{}},
@@ -278,6 +285,8 @@ func TestStatsCountWhatIsThere(t *testing.T) {
 	require.Equal(t, fmt.Sprint(size, 1), fmt.Sprint(stats.Lookup("size").Int32(), stats.Lookup("count").Int32()))
 	staged := all(t, db, `{"aggregate": "c", "cursor": {}, "pipeline": [{"$collStats": {"storageStats": {}}}, {"$project": {"n": "$storageStats.count"}}]}`)
 	require.Equal(t, []string{`{"n":1}`}, staged)
+	names := all(t, db, `{"aggregate": "c", "cursor": {}, "pipeline": [{"$indexStats": {}}, {"$project": {"name": 1}}]}`)
+	require.Equal(t, []string{`{"name":"_id_"}`}, names)
 	require.InDelta(t, size, must(t, db, `{"dbStats": 1}`).Lookup("dataSize").Double(), 0)
 	require.EqualValues(t, 1, must(t, db, `{"count": "c"}`).Lookup("n").Int32())
 }

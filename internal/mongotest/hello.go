@@ -89,29 +89,12 @@ func whatsMyURI(r *request, dst []byte) ([]byte, error) {
 	return bsoncore.AppendStringElement(dst, "you", r.conn.net.RemoteAddr().String()), nil
 }
 
-func replSetGetStatus(r *request, dst []byte) ([]byte, error) {
-	s := r.server
-	if s.replicaSet == "" {
-		return dst, errorf(76, "not running with --replSet")
-	}
-	dst = bsoncore.AppendStringElement(dst, "set", s.replicaSet)
-	dst = bsoncore.AppendInt32Element(dst, "myState", 1)
-	return appendDocuments(dst, "members", []document{build(func(dst []byte) []byte {
-		dst = bsoncore.AppendInt32Element(dst, "_id", 0)
-		dst = bsoncore.AppendStringElement(dst, "name", s.Address())
-		dst = bsoncore.AppendInt32Element(dst, "state", 1)
-		return bsoncore.AppendStringElement(dst, "stateStr", "PRIMARY")
-	})}), nil
-}
-
-// parameters are values by name, each as an element of a document with one field.
+// defaultParameters are the ones that a client may want to know.
 func defaultParameters() map[string]value {
 	return map[string]value{
-		"minSnapshotHistoryWindowInSeconds":            int32Value(300),
-		"transactionLifetimeLimitSeconds":              int32Value(60),
-		"maxIndexBuildMemoryUsageMegabytes":            int32Value(200),
-		"ttlMonitorEnabled":                            boolValue(true),
-		"internalQueryMaxBlockingSortMemoryUsageBytes": int32Value(100 << 20),
+		"minSnapshotHistoryWindowInSeconds": int32Value(300),
+		"transactionLifetimeLimitSeconds":   int32Value(60),
+		"ttlMonitorEnabled":                 boolValue(true),
 	}
 }
 

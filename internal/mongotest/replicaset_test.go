@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -57,6 +58,20 @@ func TestASnapshotShowsOneMoment(t *testing.T) {
 	require.Equal(t, []string{`{"_id":1,"v":"new"}`, `{"_id":3}`}, all(t, db, `{"find": "b"}`))
 }
 
+func TestTransactionsAreRefusedByName(t *testing.T) {
+	_, db := startDB(t, WithReplicaSet("rs0"))
+	err := db.Client().UseSession(t.Context(), func(ctx context.Context) error {
+		session := mongo.SessionFromContext(ctx)
+		require.NoError(t, session.StartTransaction())
+		_, err := db.Collection("c").InsertOne(ctx, doc(t, `{"_id": 1}`))
+		require.NoError(t, session.AbortTransaction(ctx))
+		return err
+	})
+	requireCode(t, UnsupportedByMongotest, err)
+	require.ErrorContains(t, err, "transactions")
+	require.Empty(t, all(t, db, `{"find": "c"}`))
+}
+
 func TestWhatNeedsAReplicaSet(t *testing.T) {
 	for _, command := range []string{
 		`{"insert": "c", "documents": [{"_id": 1}], "writeConcern": {"w": 2}}`,
@@ -71,20 +86,4 @@ func TestWhatNeedsAReplicaSet(t *testing.T) {
 	_, db := startDB(t)
 	must(t, db, `{"insert": "c", "documents": [{"_id": 1}], "writeConcern": {"w": "majority", "j": true}}`)
 	require.Equal(t, []string{`{"_id":1}`}, all(t, db, `{"find": "c", "readConcern": {"level": "majority"}}`))
-}
-
-func TestTheServerSaysWhatItIs(t *testing.T) {
-	_, db := startDB(t, WithReplicaSet("rs0"), WithVersion("7.0.14"))
-	hello := must(t, admin(db), `{"hello": 1}`)
-	require.Equal(t, "rs0", hello.Lookup("setName").StringValue())
-	require.EqualValues(t, 21, hello.Lookup("maxWireVersion").Int32())
-	require.Equal(t, "7.0.14", must(t, admin(db), `{"buildInfo": 1}`).Lookup("version").StringValue())
-	require.EqualValues(t, 300, must(t, admin(db), `{"getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1}`).
-		Lookup("minSnapshotHistoryWindowInSeconds").Int32())
-	_, err := run(t, db, `{"hello": 1, "x": 1}`)
-	require.NoError(t, err)
-	for _, bad := range []string{"8", "8.x.1", "3.6.0"} {
-		_, err := New(WithVersion(bad))
-		require.ErrorContains(t, err, bad)
-	}
 }

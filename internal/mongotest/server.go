@@ -184,13 +184,28 @@ func (s *Server) DropConnections() {
 	}
 }
 
+// Settle drops every connection and waits until nothing that came over them is carried out any more: what a client sent
+// right before it was killed either is done by then, or never will be. A hook must not call it.
+func (s *Server) Settle() {
+	s.connsMu.Lock()
+	var ended []chan struct{}
+	for c := range s.conns {
+		c.close()
+		ended = append(ended, c.ended)
+	}
+	s.connsMu.Unlock()
+	for _, e := range ended {
+		<-e
+	}
+}
+
 func (s *Server) accept() {
 	for {
 		nc, err := s.listener.Accept()
 		if err != nil {
 			return
 		}
-		c := &conn{server: s, net: nc, id: s.nextConn.Add(1), opened: time.Now()}
+		c := &conn{server: s, net: nc, id: s.nextConn.Add(1), ended: make(chan struct{})}
 		s.connsMu.Lock()
 		select {
 		case <-s.done:

@@ -113,22 +113,3 @@ func dbStats(r *request, dst []byte) ([]byte, error) {
 	dst = bsoncore.AppendDoubleElement(dst, "totalSize", float64(size/scale))
 	return bsoncore.AppendDoubleElement(dst, "scaleFactor", float64(scale)), nil
 }
-
-// validate finds every collection that exists in order: what is kept in memory is not damaged.
-func validate(r *request, dst []byte) ([]byte, error) {
-	ns, err := r.namespace()
-	if err != nil {
-		return dst, err
-	}
-	s := r.server
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	c := s.collection(ns)
-	if c == nil {
-		return dst, errorf(NamespaceNotFound, "Collection '%s' does not exist to validate.", ns)
-	}
-	dst = bsoncore.AppendStringElement(dst, "ns", ns.String())
-	dst = appendCount(dst, "nrecords", int64(c.live))
-	dst = appendCount(dst, "nIndexes", int64(len(c.indexes)))
-	return bsoncore.AppendBooleanElement(dst, "valid", true), nil
-}

@@ -213,6 +213,10 @@ func TestUpdates(t *testing.T) {
 func TestUpdatesAndDeletesCount(t *testing.T) {
 	_, db := startDB(t)
 	c := db.Collection("c")
+	must(t, db, `{"insert": "dates", "documents": [{"_id": 1}]}`)
+	must(t, db, `{"update": "dates", "updates": [{"q": {}, "u": {"$currentDate": {"d": true, "t": {"$type": "timestamp"}}}}]}`)
+	require.Len(t, all(t, db, `{"find": "dates", "filter": {"d": {"$type": "date"}, "t": {"$type": "timestamp"}}}`), 1)
+
 	must(t, db, `{"insert": "c", "documents": [{"_id": 1, "x": 1}, {"_id": 2, "x": 1}, {"_id": 3, "x": 2}]}`)
 	done, err := c.UpdateMany(t.Context(), doc(t, `{}`), doc(t, `{"$set": {"x": 2}}`))
 	require.NoError(t, err)

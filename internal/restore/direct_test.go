@@ -35,6 +35,7 @@ func TestDirectRestoresIntoAnEmptyDatabaseOnly(t *testing.T) {
 }
 
 func TestAKilledDirectRestoreCarriesOn(t *testing.T) {
+	t.Parallel()
 	list, _ := crashFixture(t)
 	source := makeBackup(t, list...)
 	want := expected(t, mongotest.Start(t).Client(t).Database("d"), list)

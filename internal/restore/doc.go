@@ -13,5 +13,6 @@
 //     each rename. A look and the rename that follows are two commands: an attempt that is frozen exactly between the two
 //     while another one takes over can still set one live collection aside. It cannot put its own data in place, because
 //     whoever takes over drops the staging of every lower token first, and it destroys nothing.
-//   - Nothing outside the reserved prefix is ever dropped, views excepted, whose definitions are journalled first.
+//   - Nothing outside the reserved names is ever dropped, but for views, whose definitions are journalled first, and for
+//     what Direct itself has half loaded.
 package restore

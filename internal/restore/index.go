@@ -50,9 +50,9 @@ func create(ctx context.Context, db *mongo.Database, name string, c *backup.Coll
 
 // answered says whether the server itself refuses, and would again. Lacking rights is not the backup's fault.
 func answered(err error) bool {
-	const unauthorized, authenticationFailed = 13, 18
+	const authenticationFailed = 18
 	c := code(err)
-	return c != 0 && c != unauthorized && c != authenticationFailed && !transient(err)
+	return c != 0 && c != codeUnauthorized && c != authenticationFailed && !transient(err)
 }
 
 // buildIndexes builds those of a collection's indexes that are chosen, in one command. The collection stands in the

@@ -30,14 +30,14 @@ const (
 type loader struct {
 	o          StageOptions
 	token      int64
-	journal    *journal[staged]
+	journal    *journal[milestone]
 	budget     *semaphore.Weighted
 	perBatch   atomic.Int64 // documents; falls when the server is slow
 	replicaSet bool
 	tracker    *backup.Tracker
 }
 
-func newLoader(ctx context.Context, o StageOptions, s Staging, j *journal[staged]) (*loader, error) {
+func newLoader(ctx context.Context, o StageOptions, s Staging, j *journal[milestone]) (*loader, error) {
 	h, err := ask(ctx, o.DB)
 	if err != nil {
 		return nil, err
@@ -51,13 +51,17 @@ func newLoader(ctx context.Context, o StageOptions, s Staging, j *journal[staged
 }
 
 // finished returns the collections that an earlier run of this attempt has loaded whole and that are still there.
-func (l *loader) finished(done []staged, there map[string]info) map[string]bool {
+func (l *loader) finished(s Staging, done []milestone, there map[string]info) map[string]bool {
+	stages := map[string]string{}
+	for _, c := range s.Collections {
+		stages[c.Name] = c.Stage
+	}
 	finished := map[string]bool{}
 	for _, d := range done {
 		if d.Token != l.token || d.Manifest != l.o.Source.Manifest.Checksum {
 			continue
 		}
-		at, ok := there[StageName(l.o.DB.Name(), d.Token, d.Collection)]
+		at, ok := there[stages[d.Collection]]
 		finished[d.Collection] = ok && (d.UUID == at.uuid || d.UUID == "")
 	}
 	return finished
@@ -116,7 +120,7 @@ func (l *loader) collection(ctx context.Context, sc StagedCollection) error {
 	if err != nil {
 		return err
 	}
-	return l.journal.add(staged{Token: l.token, Manifest: l.o.Source.Manifest.Checksum, Collection: sc.Name, UUID: uuid})
+	return l.journal.add(milestone{Token: l.token, Manifest: l.o.Source.Manifest.Checksum, Collection: sc.Name, UUID: uuid})
 }
 
 // documents streams a collection's file to the server. One goroutine reads and packs, several send.

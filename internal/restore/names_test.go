@@ -28,6 +28,9 @@ func TestNames(t *testing.T) {
 	incident, ok := oldIncident("runbook.old.inc-1.a.b")
 	require.True(t, ok)
 	require.Equal(t, "inc-1", incident)
+	incident, ok = oldIncident("runbook~old~inc-1~a")
+	require.True(t, ok)
+	require.Equal(t, "inc-1", incident)
 	_, ok = oldIncident("runbook.older.inc-1.a")
 	require.False(t, ok)
 
@@ -42,8 +45,13 @@ func TestLongNamesFitAndStayApart(t *testing.T) {
 		a := rapid.StringN(1, 235, 235).Draw(t, "a")
 		b := rapid.StringN(1, 235, 235).Draw(t, "b")
 		long := func(s string) string { return strings.Repeat("x", 200) + s }
+		mark := rapid.SampledFrom([]string{dot, tilde}).Draw(t, "mark")
 		for _, pair := range [][2]string{{a, b}, {long(a), long(b)}} {
-			x, y := StageName(database, 1771902000000, pair[0]), StageName(database, 1771902000000, pair[1])
+			n := naming{database, mark}
+			x, y := n.stage(1771902000000, pair[0]), n.stage(1771902000000, pair[1])
+			if token, ok := stageToken(x); !ok || token != 1771902000000 {
+				t.Fatalf("%q has another token", x)
+			}
 			if len(database)+1+len(x) > maxNamespace || !utf8.ValidString(x) {
 				t.Fatalf("%q does not fit", x)
 			}
@@ -74,22 +82,22 @@ func TestCollectionsWithLongNamesAreRestored(t *testing.T) {
 
 func TestJournalForgetsAHalfWrittenLine(t *testing.T) {
 	dir := t.TempDir()
-	j, entries, err := openJournal[staged](dir, stagedJournal)
+	j, entries, err := openJournal[milestone](dir, stagedJournal)
 	require.NoError(t, err)
 	require.Empty(t, entries)
-	require.NoError(t, j.add(staged{Token: 1, Collection: "a"}))
+	require.NoError(t, j.add(milestone{Token: 1, Collection: "a"}))
 	_, err = j.file.WriteString(`{"token":1,"collection":"hal`)
 	require.NoError(t, err)
 	require.NoError(t, j.close())
 
-	j, entries, err = openJournal[staged](dir, stagedJournal)
+	j, entries, err = openJournal[milestone](dir, stagedJournal)
 	require.NoError(t, err)
-	require.Equal(t, []staged{{Token: 1, Collection: "a"}}, entries)
-	require.NoError(t, j.add(staged{Token: 1, Collection: "b"}))
+	require.Equal(t, []milestone{{Token: 1, Collection: "a"}}, entries)
+	require.NoError(t, j.add(milestone{Token: 1, Collection: "b"}))
 	require.NoError(t, j.close())
-	j, entries, err = openJournal[staged](dir, stagedJournal)
+	j, entries, err = openJournal[milestone](dir, stagedJournal)
 	require.NoError(t, err)
-	require.Equal(t, []staged{{Token: 1, Collection: "a"}, {Token: 1, Collection: "b"}}, entries)
+	require.Equal(t, []milestone{{Token: 1, Collection: "a"}, {Token: 1, Collection: "b"}}, entries)
 	require.NoError(t, j.close())
 }
 

@@ -3,7 +3,6 @@ package restore
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -53,8 +52,10 @@ func DropOld(ctx context.Context, db *mongo.Database, incident string) (int, err
 	if err := checkIncident(incident); err != nil {
 		return 0, err
 	}
-	prefix := oldOf(incident)
-	return dropAll(ctx, db, func(name string) bool { return strings.HasPrefix(name, prefix) })
+	return dropAll(ctx, db, func(name string) bool {
+		of, ok := oldIncident(name)
+		return ok && of == incident
+	})
 }
 
 // count asks for a collection's number of documents as the server keeps it, without reading them.

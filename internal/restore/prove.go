@@ -17,14 +17,6 @@ type Proof struct {
 	Indexes     int   `json:"indexes"`
 }
 
-// proof is the journal's line for a staged collection that equals the backup. From then on its documents may expire.
-type proof struct {
-	Token      int64  `json:"token"`
-	Manifest   string `json:"manifest"`
-	Collection string `json:"collection"`
-	UUID       string `json:"uuid,omitempty"`
-}
-
 // Prove reads every staged collection back, as a majority of the servers has it, and compares its documents, indexes and
 // options with the backup's. Then it builds the indexes by which documents expire. What differs is a *ProofError. Run
 // again, it does not read again what it has proven.
@@ -52,7 +44,7 @@ func Prove(ctx context.Context, o StageOptions) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
-	j, done, err := openJournal[proof](o.Dir, provenJournal)
+	j, done, err := openJournal[milestone](o.Dir, provenJournal)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -82,7 +74,7 @@ type prover struct {
 	o          StageOptions
 	there      map[string]info
 	done       map[string]string // collection → UUID of what was proven earlier
-	journal    *journal[proof]
+	journal    *journal[milestone]
 	replicaSet bool
 	tracker    *backup.Tracker
 
@@ -116,7 +108,7 @@ func (p *prover) collection(ctx context.Context, sc *StagedCollection) error {
 		return nil
 	}
 	if !before {
-		if err := p.journal.add(proof{p.o.Lease.Token, p.o.Source.Manifest.Checksum, sc.Name, at.uuid}); err != nil {
+		if err := p.journal.add(milestone{p.o.Lease.Token, p.o.Source.Manifest.Checksum, sc.Name, at.uuid}); err != nil {
 			return err
 		}
 	}

@@ -202,9 +202,10 @@ func TestProveNamesWhatDiffers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onServers(t, func(t *testing.T, db *mongo.Database, _ *mongotest.Server) {
 				o, so := attempt(t, db, makeBackup(t, ledger(t)...), "r1")
-				_, err := Stage(t.Context(), o)
+				s, err := Stage(t.Context(), o)
 				require.NoError(t, err)
-				require.NoError(t, c.harm(t.Context(), db.Collection(StageName(db.Name(), o.Lease.Token, coll))))
+				require.Equal(t, coll, s.Collections[0].Name)
+				require.NoError(t, c.harm(t.Context(), db.Collection(s.Collections[0].Stage)))
 				_, err = Prove(t.Context(), o)
 				var wrong *ProofError
 				require.ErrorAs(t, err, &wrong)

@@ -22,6 +22,8 @@ import (
 // The servers' error codes on which anything here depends.
 const (
 	codeBadValue          = 2
+	codeUnauthorized      = 13
+	codeInvalidNamespace  = 73
 	codeNamespaceNotFound = 26
 	codeNamespaceExists   = 48
 	codeDuplicateKey      = 11000
@@ -112,6 +114,17 @@ func write(ctx context.Context, db *mongo.Database, command bson.D) error {
 		err = db.RunCommand(ctx, append(slices.Clip(command), bson.E{Key: "writeConcern", Value: durable[:1]})).Err()
 	}
 	return err
+}
+
+// renameTime bounds how long a rename may wait on the server for its turn: not so long that it could still happen after
+// another attempt has taken over.
+const renameTime = 30 * time.Second
+
+func rename(ctx context.Context, db *mongo.Database, from, to string) error {
+	return write(ctx, db.Client().Database("admin"), bson.D{
+		{Key: "renameCollection", Value: db.Name() + "." + from}, {Key: "to", Value: db.Name() + "." + to},
+		{Key: "maxTimeMS", Value: renameTime.Milliseconds()},
+	})
 }
 
 // drop drops a collection, which may be gone already.

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -45,6 +44,7 @@ type Staging struct {
 	Database string `json:"database"`
 	Backup   string `json:"backup"`
 	Manifest string `json:"manifest"` // the manifest's checksum
+	Mark     string `json:"mark"`     // between the parts of the staged names
 	// Whole says that all of the backup is staged, so that a swap also sets aside what the backup does not have.
 	Whole       bool               `json:"whole"`
 	Proof       *Proof             `json:"proof,omitempty"` // nil until it is proven
@@ -66,8 +66,9 @@ type StagedCollection struct {
 	Skipped   string        `json:"skipped,omitempty"` // why it is left alone
 }
 
-// staged is the journal's line for a collection that was loaded whole, with its indexes.
-type staged struct {
+// milestone is a journal's line: a collection was loaded whole, with its indexes; or it was read back and equals the
+// backup, so that from then on its documents may expire.
+type milestone struct {
 	Token      int64  `json:"token"`
 	Manifest   string `json:"manifest"`
 	Collection string `json:"collection"`
@@ -81,11 +82,15 @@ type staged struct {
 // A file that is not what the manifest says is a *backup.CorruptError; what the server does not take is an *IndexError,
 // a *RefusedError or a *SpaceError.
 func Stage(ctx context.Context, o StageOptions) (Staging, error) {
-	s, err := plan(o)
+	if err := o.Lease.Check(ctx); err != nil {
+		return Staging{}, err
+	}
+	names, err := namingFor(ctx, o.DB)
 	if err != nil {
 		return Staging{}, err
 	}
-	if err := o.Lease.Check(ctx); err != nil {
+	s, err := plan(o, names)
+	if err != nil {
 		return Staging{}, err
 	}
 	if moved, err := onTheMove(o); moved || err != nil {
@@ -97,14 +102,14 @@ func Stage(ctx context.Context, o StageOptions) (Staging, error) {
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return Staging{}, fmt.Errorf("stage: %w", err)
 	}
-	if err := dropStale(ctx, o); err != nil {
+	if err := o.Lease.DropStale(ctx); err != nil {
 		return Staging{}, err
 	}
 	there, err := collections(ctx, o.DB)
 	if err != nil {
 		return Staging{}, err
 	}
-	j, done, err := openJournal[staged](o.Dir, stagedJournal)
+	j, done, err := openJournal[milestone](o.Dir, stagedJournal)
 	if err != nil {
 		return Staging{}, err
 	}
@@ -112,7 +117,7 @@ func Stage(ctx context.Context, o StageOptions) (Staging, error) {
 	if err != nil {
 		return Staging{}, errors.Join(err, j.close())
 	}
-	finished := l.finished(done, there)
+	finished := l.finished(s, done, there)
 	err = checkSpace(ctx, o.DB, s, finished)
 	if err == nil {
 		err = l.all(ctx, s, finished)
@@ -124,9 +129,9 @@ func Stage(ctx context.Context, o StageOptions) (Staging, error) {
 }
 
 // plan decides for each collection of the backup where it is staged, or why it is not.
-func plan(o StageOptions) (Staging, error) {
+func plan(o StageOptions, names naming) (Staging, error) {
 	m := o.Source.Manifest
-	s := Staging{Token: o.Lease.Token, Database: o.DB.Name(), Backup: m.Name, Manifest: m.Checksum, Whole: o.Collections == nil}
+	s := Staging{Token: o.Lease.Token, Database: o.DB.Name(), Backup: m.Name, Manifest: m.Checksum, Whole: o.Collections == nil, Mark: names.mark}
 	for _, name := range o.Collections {
 		if m.Collection(name) == nil {
 			return Staging{}, fmt.Errorf("backup %s has no collection %q", m.Name, name)
@@ -154,8 +159,10 @@ func plan(o StageOptions) (Staging, error) {
 			sc.Skipped = "servers do not rename system collections"
 		case c.Type == backup.TypeTimeseries:
 			sc.Skipped = "servers do not rename time series"
+		case !names.renames(c.Name):
+			return Staging{}, &RefusedError{Collection: c.Name, What: "the name", Code: codeInvalidNamespace, Reason: whyNot}
 		default:
-			sc.Stage = StageName(s.Database, s.Token, c.Name)
+			sc.Stage = names.stage(s.Token, c.Name)
 			s.Documents += sc.Documents
 			s.Bytes += sc.Bytes
 		}
@@ -164,12 +171,16 @@ func plan(o StageOptions) (Staging, error) {
 	return s, nil
 }
 
-// dropStale drops what attempts with a lower token have staged. They are fenced off: a rename of theirs that is still to
-// come finds nothing to put in place.
-func dropStale(ctx context.Context, o StageOptions) error {
-	if _, err := dropAll(ctx, o.DB, func(name string) bool {
+// DropStale drops what attempts with a lower token have staged. They are fenced off: a rename of theirs that is still to come
+// finds nothing to put in place. A write of theirs that was on its way may still stage something anew, so whoever holds the
+// lease calls this again before giving it back.
+func (l Lease) DropStale(ctx context.Context) error {
+	if err := l.Check(ctx); err != nil {
+		return err
+	}
+	if _, err := dropAll(ctx, l.db, func(name string) bool {
 		token, ok := stageToken(name)
-		return ok && token < o.Lease.Token
+		return ok && token < l.Token
 	}); err != nil {
 		return fmt.Errorf("drop what older attempts have staged: %w", err)
 	}
@@ -178,8 +189,10 @@ func dropStale(ctx context.Context, o StageOptions) error {
 
 // Unstage drops what an attempt has staged, and nothing else.
 func Unstage(ctx context.Context, db *mongo.Database, token int64) (int, error) {
-	prefix := stageOf(token)
-	return dropAll(ctx, db, func(name string) bool { return strings.HasPrefix(name, prefix) })
+	return dropAll(ctx, db, func(name string) bool {
+		of, ok := stageToken(name)
+		return ok && of == token
+	})
 }
 
 // onTheMove says whether this attempt has begun to swap: then its collections are no longer where they were staged.

@@ -6,17 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/battwheels/runbook/internal/backup"
 )
-
-// renameTime bounds how long a rename may wait on the server for its turn: not so long that it could still happen after
-// another attempt has taken over.
-const renameTime = 30 * time.Second
 
 // SwapOptions say which staging takes the place of what.
 type SwapOptions struct {
@@ -55,12 +52,18 @@ type swapJournal struct {
 	Database string     `json:"database"`
 	Token    int64      `json:"token"`
 	Backup   string     `json:"backup"`
+	Mark     string     `json:"mark"` // between the parts of our names
 	Entries  []entry    `json:"entries"`
 	Before   []viewSpec `json:"before,omitempty"` // views that go
 	After    []viewSpec `json:"after,omitempty"`  // views that come
 	Left     []string   `json:"left,omitempty"`
 	BeganAt  time.Time  `json:"beganAt"`
 	EndedAt  time.Time  `json:"endedAt,omitzero"`
+}
+
+// old returns where a live collection is set aside.
+func (j *swapJournal) old(collection string) string {
+	return naming{j.Database, j.Mark}.old(j.Incident, collection)
 }
 
 func (j *swapJournal) summary() Swapped {
@@ -92,6 +95,9 @@ func Swap(ctx context.Context, o SwapOptions) (Swapped, error) {
 	w, err := newSwapper(ctx, o)
 	if err != nil {
 		return Swapped{}, err
+	}
+	if j := w.journal; j.State != "" && j.Token != o.Lease.Token {
+		return Swapped{}, &BlockedError{"", fmt.Sprintf("%s belongs to attempt %d, which is over: roll it back, and stage anew elsewhere", o.Dir, j.Token)}
 	}
 	switch w.journal.State {
 	case swapDone:
@@ -127,6 +133,8 @@ func Swap(ctx context.Context, o SwapOptions) (Swapped, error) {
 // RollBack undoes a swap, finished or not: everything that was set aside returns to its name, and the views with it. What
 // an unfinished swap has placed goes back to its stage. What a finished one has placed may have been written to by now,
 // so it is kept among the incident's old collections. Killed anywhere and run again, RollBack carries on where it was.
+//
+// A later attempt may undo what an earlier one has left half done, under its own lease and with that one's directory.
 func RollBack(ctx context.Context, o SwapOptions) (Swapped, error) {
 	w, err := newSwapper(ctx, o)
 	if err != nil {
@@ -139,13 +147,14 @@ func RollBack(ctx context.Context, o SwapOptions) (Swapped, error) {
 	case rolledBack:
 		return j.summary(), nil
 	case swapping, swapDone:
+		token := strconv.FormatInt(j.Token, 10)
 		for i := range j.Entries {
 			e := &j.Entries[i]
 			e.Back = e.Stage
 			if j.State == swapDone && e.Stage != "" {
-				e.Back = OldName(j.Database, j.Incident, fmt.Sprintf("placed.%d.%s", j.Token, e.Name))
+				e.Back = j.old(strings.Join([]string{"placed", token, e.Name}, j.Mark))
 			}
-			e.Spare = OldName(j.Database, j.Incident, fmt.Sprintf("appeared.%d.%s", j.Token, e.Name))
+			e.Spare = j.old(strings.Join([]string{"appeared", token, e.Name}, j.Mark))
 		}
 		j.State, j.EndedAt = rollingBack, time.Time{}
 		if err := w.save(); err != nil {
@@ -173,6 +182,17 @@ func RollBack(ctx context.Context, o SwapOptions) (Swapped, error) {
 	return w.end(rolledBack)
 }
 
+// Unfinished says whether a swap was begun in an attempt's directory that was neither finished nor rolled back: the
+// database is neither what it was nor what it should become.
+func Unfinished(dir string) (bool, error) {
+	var j swapJournal
+	err := load(dir, swapFile, &j)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return j.State == swapping || j.State == rollingBack, err
+}
+
 // ofOneCollection says whether an error leaves the other collections as they should be.
 func ofOneCollection(err error) bool {
 	_, missing := errors.AsType[*MissingError](err)
@@ -191,7 +211,7 @@ func newSwapper(ctx context.Context, o SwapOptions) (*swapper, error) {
 	if err := load(o.Dir, swapFile, &w.journal); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if j := w.journal; j.State != "" && (j.Token != o.Lease.Token || j.Incident != o.Incident || j.Database != o.DB.Name()) {
+	if j := w.journal; j.State != "" && (j.Token > o.Lease.Token || j.Incident != o.Incident || j.Database != o.DB.Name()) {
 		return nil, &BlockedError{"", fmt.Sprintf("%s holds the swap of incident %s, attempt %d in database %s", o.Dir, j.Incident, j.Token, j.Database)}
 	}
 	return w, w.look(ctx)
@@ -222,7 +242,7 @@ func (w *swapper) plan() error {
 		return err
 	}
 	w.journal = swapJournal{
-		State: swapping, Incident: w.o.Incident, Database: w.o.DB.Name(), Token: s.Token, Backup: s.Backup, BeganAt: time.Now().UTC(),
+		State: swapping, Incident: w.o.Incident, Database: w.o.DB.Name(), Token: s.Token, Backup: s.Backup, Mark: s.Mark, BeganAt: time.Now().UTC(),
 	}
 	ofBackup := map[string]bool{}
 	for _, sc := range s.Collections {
@@ -274,7 +294,7 @@ func (w *swapper) planStaged(sc StagedCollection) error {
 		}
 		return nil
 	}
-	e := entry{Name: sc.Name, Stage: sc.Stage, StageUUID: sc.UUID, Old: OldName(w.journal.Database, w.o.Incident, sc.Name)}
+	e := entry{Name: sc.Name, Stage: sc.Stage, StageUUID: sc.UUID, Old: w.journal.old(sc.Name)}
 	if hadLive && live.kind == backup.TypeView {
 		if err := w.planLive(sc.Name); err != nil {
 			return err
@@ -299,8 +319,12 @@ func (w *swapper) planLive(name string) error {
 	case backup.TypeTimeseries:
 		w.journal.Left = append(w.journal.Left, name+" (servers do not rename time series)")
 	default:
+		if !(naming{w.journal.Database, w.journal.Mark}).renames(name) {
+			w.journal.Left = append(w.journal.Left, fmt.Sprintf("%s (%s)", name, whyNot))
+			return nil
+		}
 		w.journal.Entries = append(w.journal.Entries, entry{
-			Name: name, Old: OldName(w.journal.Database, w.o.Incident, name), HadLive: true, LiveUUID: live.uuid,
+			Name: name, Old: w.journal.old(name), HadLive: true, LiveUUID: live.uuid,
 		})
 	}
 	return nil
@@ -374,10 +398,7 @@ func (w *swapper) rename(ctx context.Context, m move) error {
 	if err := w.o.Lease.Check(ctx); err != nil {
 		return err
 	}
-	db := w.o.DB.Name() + "."
-	err := write(ctx, w.o.DB.Client().Database("admin"), bson.D{
-		{Key: "renameCollection", Value: db + m.from}, {Key: "to", Value: db + m.to}, {Key: "maxTimeMS", Value: renameTime.Milliseconds()},
-	})
+	err := rename(ctx, w.o.DB, m.from, m.to)
 	if err != nil {
 		return fmt.Errorf("rename %s to %s: %w", m.from, m.to, err)
 	}

@@ -1,6 +1,7 @@
 package ferret_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,9 +12,9 @@ import (
 	"github.com/battwheels/runbook/sandbox/ferret"
 )
 
-func start(t *testing.T, dir, listen string) *ferret.Server {
+func start(t *testing.T, dir string, port int) *ferret.Server {
 	t.Helper()
-	s, err := ferret.Start(t.Context(), ferret.Config{Dir: dir, Listen: listen})
+	s, err := ferret.Start(t.Context(), ferret.Config{Dir: dir, Port: port})
 	require.NoError(t, err)
 	return s
 }
@@ -22,13 +23,13 @@ func connect(t *testing.T, uri string) *mongo.Database {
 	t.Helper()
 	c, err := mongo.Connect(options.Client().ApplyURI(uri))
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, c.Disconnect(t.Context())) })
+	t.Cleanup(func() { require.NoError(t, c.Disconnect(context.Background())) })
 	return c.Database("garage")
 }
 
 func TestARestartedServerHasItsDataOnTheSamePort(t *testing.T) {
-	dir := t.TempDir() + "/a b%20c"
-	s := start(t, dir, "127.0.0.1:0")
+	dir := t.TempDir() + "/a b"
+	s := start(t, dir, 0)
 	db := connect(t, s.URI())
 	want := bson.D{{Key: "_id", Value: "inv_1"}, {Key: "total", Value: int64(4200)}, {Key: "at", Value: bson.DateTime(1771898400123)}}
 	_, err := db.Collection("invoices").InsertOne(t.Context(), want)
@@ -40,7 +41,7 @@ func TestARestartedServerHasItsDataOnTheSamePort(t *testing.T) {
 
 	require.NoError(t, s.Stop(t.Context()))
 	require.NoError(t, s.Stop(t.Context()), "stopping twice is no error")
-	again := start(t, dir, s.Address())
+	again := start(t, dir, s.Port())
 	defer func() { require.NoError(t, again.Stop(t.Context())) }()
 
 	require.Equal(t, s.URI(), again.URI())
@@ -56,9 +57,14 @@ func TestARestartedServerHasItsDataOnTheSamePort(t *testing.T) {
 	require.Len(t, indexes, 2)
 }
 
+func TestADirectoryThatFerretDBWouldMisreadIsRefused(t *testing.T) {
+	_, err := ferret.Start(t.Context(), ferret.Config{Dir: t.TempDir() + "/100%"})
+	require.ErrorContains(t, err, "choose another")
+}
+
 func TestAPortThatIsTakenIsAnError(t *testing.T) {
-	s := start(t, t.TempDir(), "127.0.0.1:0")
+	s := start(t, t.TempDir(), 0)
 	defer func() { require.NoError(t, s.Stop(t.Context())) }()
-	_, err := ferret.Start(t.Context(), ferret.Config{Dir: t.TempDir(), Listen: s.Address()})
+	_, err := ferret.Start(t.Context(), ferret.Config{Dir: t.TempDir(), Port: s.Port()})
 	require.ErrorContains(t, err, "address already in use")
 }

@@ -114,9 +114,10 @@ func (h *history) at(w Window) *Document {
 		if replaced(h.states[i+1:], w.From) {
 			continue
 		}
-		if s.Raw == nil {
+		switch {
+		case s.Raw == nil:
 			d.Absent = true
-		} else {
+		case !d.Allows(s.Raw):
 			d.States = append(d.States, s.Raw)
 		}
 	}
@@ -145,7 +146,7 @@ func (d *Document) merge(h *history, w Window, drops []Window) {
 	}
 	last := len(h.states) - 1
 	for ; last > 0 && h.states[last].Maybe; last-- {
-		if raw := h.states[last].Raw; raw != nil {
+		if raw := h.states[last].Raw; raw != nil && !d.Allows(raw) {
 			d.States = append(d.States, raw)
 		}
 	}
@@ -153,7 +154,9 @@ func (d *Document) merge(h *history, w Window, drops []Window) {
 	if s.Raw == nil {
 		return
 	}
-	d.States = append(d.States, s.Raw)
+	if !d.Allows(s.Raw) {
+		d.States = append(d.States, s.Raw)
+	}
 	// What the damage wrote over an entry may have lost the field that says when it was made; such a one need not come
 	// back. Neither need one with an unanswered write behind it that may have deleted it.
 	if s.By == ByDamage || last < len(h.states)-1 {

@@ -26,6 +26,8 @@ func Context(parent context.Context) (context.Context, context.CancelFunc) {
 		// What this process starts has a lifeline of its own, or none.
 		_ = os.Unsetenv(lifelineEnv)
 		syscall.CloseOnExec(fd)
+		// What it prints goes to the parent. Words to a dead one must not be the end of what still wants to end well.
+		signal.Ignore(syscall.SIGPIPE)
 		line := os.NewFile(uintptr(fd), "lifeline")
 		go func() {
 			_, _ = io.Copy(io.Discard, line)

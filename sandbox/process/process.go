@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ type Spec struct {
 	Name    string   // for messages
 	Command []string // the program and its arguments
 	Env     []string // NAME=value, added to this process's own environment
+	Hide    string   // variables of this process's own environment that begin so are left out
 	Log     string   // file to which its output is appended; "" drops it
 	// Ready is a part of the line by which the process says that it is ready; "" means ready at once.
 	Ready string
@@ -75,7 +77,7 @@ func Start(s Spec) (*Process, error) {
 	defer end.Close()
 	// Its life is not bound to a context: who starts it decides how it ends.
 	c := exec.Command(s.Command[0], s.Command[1:]...) //nolint:noctx // see above
-	c.Env = append(append(os.Environ(), s.Env...), lifelineEnv+"=3")
+	c.Env = append(append(inherited(s.Hide), s.Env...), lifelineEnv+"=3")
 	c.Stdout, c.Stderr, c.ExtraFiles = out, out, []*os.File{end}
 	c.WaitDelay = closeOutput
 	// A group of its own: Ctrl-C in a terminal is for the sandbox, which then ends its processes in the right order.
@@ -88,6 +90,11 @@ func Start(s Spec) (*Process, error) {
 	}
 	go p.watch(line)
 	return p, nil
+}
+
+// inherited is this process's environment without what begins with a prefix.
+func inherited(hide string) []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return hide != "" && strings.HasPrefix(v, hide) })
 }
 
 // watch waits for the end. It holds the other end of the lifeline for as long.

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -30,15 +31,25 @@ func TestMain(m *testing.M) {
 		fmt.Println("ready to serve")
 		<-ctx.Done()
 		fmt.Println("ended because of:", context.Cause(ctx))
+		if mark := os.Getenv("MARK"); mark != "" {
+			_ = os.WriteFile(mark, []byte(context.Cause(ctx).Error()), 0o600)
+		}
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready to serve")
+		select {}
+	case "environment":
+		for _, v := range os.Environ() {
+			if strings.HasPrefix(v, "TEMPORAL_") {
+				fmt.Println(v)
+			}
+		}
 		select {}
 	case "broken":
 		fmt.Println("cannot open the shop")
 		os.Exit(7)
 	case "parent":
-		child, err := process.Start(childSpec("polite", os.Getenv("CHILD_LOG")))
+		child, err := process.Start(childSpec("polite", ""))
 		if err == nil {
 			err = child.AwaitReady(context.Background())
 		}
@@ -89,6 +100,15 @@ func TestAProcessThatEndsInsteadFailsWithItsLastWords(t *testing.T) {
 		"broken ended with exit code 7 before it was ready; its last words:\n  cannot open the shop")
 }
 
+func TestAProcessDoesNotSeeWhatIsHidden(t *testing.T) {
+	t.Setenv("TEMPORAL_API_KEY", "of another cluster")
+	s := childSpec("environment", "")
+	s.Env, s.Hide, s.Ready = append(s.Env, "TEMPORAL_ADDRESS=here"), "TEMPORAL_", "TEMPORAL_"
+	p := start(t, s)
+	require.NoError(t, p.AwaitReady(within(t)))
+	require.Equal(t, []string{"TEMPORAL_ADDRESS=here"}, p.LastLines())
+}
+
 func TestWhoDoesNotStopIsKilled(t *testing.T) {
 	p := start(t, childSpec("stubborn", ""))
 	require.NoError(t, p.AwaitReady(within(t)))
@@ -99,15 +119,15 @@ func TestWhoDoesNotStopIsKilled(t *testing.T) {
 }
 
 func TestAChildEndsWhenItsParentIsKilled(t *testing.T) {
-	log := filepath.Join(t.TempDir(), "child.log")
+	mark := filepath.Join(t.TempDir(), "mark")
 	s := childSpec("parent", "")
-	s.Env, s.Ready = append(s.Env, "CHILD_LOG="+log), "child "
+	s.Env, s.Ready = append(s.Env, "MARK="+mark), "child "
 	parent := start(t, s)
 	require.NoError(t, parent.AwaitReady(within(t)))
 	require.NoError(t, parent.Kill())
 	require.Eventually(t, func() bool {
-		said, err := os.ReadFile(log)
-		return err == nil && string(said) == "ready to serve\nended because of: "+process.ErrOrphaned.Error()+"\n"
+		said, err := os.ReadFile(mark)
+		return err == nil && string(said) == process.ErrOrphaned.Error()
 	}, 20*time.Second, 20*time.Millisecond)
 }
 

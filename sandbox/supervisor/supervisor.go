@@ -85,15 +85,16 @@ func Start(c Config) (*Supervisor, error) {
 // URL is the socket as the product's configuration takes it.
 func (s *Supervisor) URL() string { return "unix://" + s.socket }
 
-// AwaitRunning waits until a program runs.
-func (s *Supervisor) AwaitRunning(ctx context.Context, name string) error {
+// AwaitReady waits until a program runs and has said that it is ready.
+func (s *Supervisor) AwaitReady(ctx context.Context, name string) error {
 	p := s.find(name)
 	if p == nil {
 		return fmt.Errorf("supervisor: no program %s", name)
 	}
 	var state State
+	var child *process.Process
 	err := p.await(ctx, func() bool {
-		state = p.state
+		state, child = p.state, p.process
 		return state == Running || state == Fatal
 	})
 	if err != nil {
@@ -102,7 +103,30 @@ func (s *Supervisor) AwaitRunning(ctx context.Context, name string) error {
 	if state == Fatal {
 		return fmt.Errorf("supervisor: %s does not start: %s", name, p.lastWords())
 	}
-	return nil
+	return child.AwaitReady(ctx)
+}
+
+// Stop stops a program and waits until it has. One that is stopped is no error.
+func (s *Supervisor) Stop(ctx context.Context, name string) error {
+	p := s.find(name)
+	if p == nil {
+		return fmt.Errorf("supervisor: no program %s", name)
+	}
+	_ = p.stop() // refused where it does not run
+	return p.await(ctx, func() bool { return p.state == Stopped || p.state == Exited || p.state == Fatal })
+}
+
+// Start starts a program, and does not wait. One that runs is no error.
+func (s *Supervisor) Start(name string) error {
+	p := s.find(name)
+	if p == nil {
+		return fmt.Errorf("supervisor: no program %s", name)
+	}
+	err := p.start()
+	if f, ok := errors.AsType[fault](err); ok && f.code == alreadyStarted {
+		return nil
+	}
+	return err
 }
 
 // Process returns the running process of a program, or nil.

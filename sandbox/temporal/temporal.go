@@ -10,6 +10,7 @@ import (
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/server/common/log"
@@ -130,12 +131,12 @@ func serves(ctx context.Context, c client.Client, keywords []string) error {
 	if _, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: Namespace}); err != nil {
 		return err
 	}
-	have, err := c.GetSearchAttributes(ctx)
+	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: Namespace})
 	if err != nil {
 		return err
 	}
 	for _, k := range keywords {
-		if have.GetKeys()[k] != enums.INDEXED_VALUE_TYPE_KEYWORD {
+		if have.GetCustomAttributes()[k] != enums.INDEXED_VALUE_TYPE_KEYWORD {
 			return fmt.Errorf("search attribute %s is not there", k)
 		}
 	}

@@ -85,7 +85,9 @@ func Start(ctx context.Context, c Config) (*Traffic, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	t := &Traffic{config: c, cancel: cancel, changed: make(chan struct{}), lastSeen: time.Now(),
-		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: c.Writers + 1}}}
+		// A connection for each request: on one that is kept, a request can meet the application's orderly stop, and the
+		// writer would never know whether it was read.
+		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
 	pace := time.NewTicker(max(time.Duration(float64(time.Second)/c.Rate), time.Microsecond))
 	for i := range c.Writers {
 		w := &writer{traffic: t, random: rand.New(rand.NewPCG(c.Seed, uint64(i)))}
@@ -104,7 +106,6 @@ func Start(ctx context.Context, c Config) (*Traffic, error) {
 func (t *Traffic) Stop() Stats {
 	t.cancel()
 	t.done.Wait()
-	t.client.CloseIdleConnections()
 	return t.Stats()
 }
 
