@@ -118,7 +118,7 @@ func write(ctx context.Context, db *mongo.Database, command bson.D) error {
 
 // renameTime bounds how long a rename may wait on the server for its turn: not so long that it could still happen after
 // another attempt has taken over.
-const renameTime = 30 * time.Second
+const renameTime = 10 * time.Second
 
 func rename(ctx context.Context, db *mongo.Database, from, to string) error {
 	return write(ctx, db.Client().Database("admin"), bson.D{

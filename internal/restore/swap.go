@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
-
-	"github.com/battwheels/runbook/internal/backup"
 )
 
 // SwapOptions say which staging takes the place of what.
@@ -113,18 +111,7 @@ func Swap(ctx context.Context, o SwapOptions) (Swapped, error) {
 			return Swapped{}, err
 		}
 	}
-	if err := w.dropViews(ctx, w.journal.Before, w.journal.After); err != nil {
-		return Swapped{}, err
-	}
-	for i := range w.journal.Entries {
-		if err := w.settle(ctx, i, entry.forward); err != nil {
-			return Swapped{}, err
-		}
-	}
-	if err := w.createViews(ctx, w.journal.After); err != nil {
-		return Swapped{}, err
-	}
-	if err := o.Lease.Check(ctx); err != nil {
+	if err := w.carryOut(ctx, direction{w.journal.Before, w.journal.After, entry.forward, false}); err != nil {
 		return Swapped{}, err
 	}
 	return w.end(swapDone)
@@ -161,22 +148,7 @@ func RollBack(ctx context.Context, o SwapOptions) (Swapped, error) {
 			return Swapped{}, err
 		}
 	}
-	if err := w.dropViews(ctx, j.After, j.Before); err != nil {
-		return Swapped{}, err
-	}
-	// What cannot be brought back must not keep the rest from it.
-	var missing []error
-	for i := range slices.Backward(j.Entries) {
-		err := w.settle(ctx, i, entry.backward)
-		if !ofOneCollection(err) {
-			return Swapped{}, errors.Join(append(missing, err)...)
-		}
-		missing = append(missing, err)
-	}
-	if err := errors.Join(append(missing, w.createViews(ctx, j.Before))...); err != nil {
-		return Swapped{}, err
-	}
-	if err := o.Lease.Check(ctx); err != nil {
+	if err := w.carryOut(ctx, direction{j.After, j.Before, entry.backward, true}); err != nil {
 		return Swapped{}, err
 	}
 	return w.end(rolledBack)
@@ -232,102 +204,71 @@ func (w *swapper) end(s swapState) (Swapped, error) {
 	return w.journal.summary(), w.save()
 }
 
-// plan decides what moves where, from what stands in the database now. It changes nothing.
-func (w *swapper) plan() error {
-	s, err := LoadStaging(w.o.Dir)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (s.Proof == nil || s.Token != w.o.Lease.Token) {
-		return &BlockedError{"", "this attempt has no proven staging: stage and prove the backup first"}
+// direction is the way from one state of the database to the other.
+type direction struct {
+	leave, come []viewSpec
+	table       func(entry, seen) (move, error)
+	backward    bool // in the reverse order; and what cannot be brought back does not keep the rest from it
+}
+
+// passes bounds how often the whole way is gone. A process that was killed may have sent a command that the server carries
+// out only after its successor has looked: the next pass finds what it did.
+const passes = 3
+
+func (w *swapper) carryOut(ctx context.Context, d direction) error {
+	var err error
+	for range passes {
+		err = w.pass(ctx, d)
+		if !ofOneCollection(err) {
+			return err
+		}
+		if err := w.look(ctx); err != nil {
+			return err
+		}
+		if err == nil && w.arrived(d) {
+			return w.o.Lease.Check(ctx)
+		}
+		if !rest(ctx, firstPause) {
+			return errors.Join(ctx.Err(), err)
+		}
 	}
-	if err != nil {
+	if err == nil {
+		err = errors.New("collections keep moving while they are swapped: find out who else renames them, and try again")
+	}
+	return err
+}
+
+func (w *swapper) pass(ctx context.Context, d direction) error {
+	if err := w.dropViews(ctx, d.leave, d.come); err != nil {
 		return err
 	}
-	w.journal = swapJournal{
-		State: swapping, Incident: w.o.Incident, Database: w.o.DB.Name(), Token: s.Token, Backup: s.Backup, Mark: s.Mark, BeganAt: time.Now().UTC(),
-	}
-	ofBackup := map[string]bool{}
-	for _, sc := range s.Collections {
-		ofBackup[sc.Name] = true
-		if err := w.planStaged(sc); err != nil {
+	var failed []error
+	for n := range w.journal.Entries {
+		i := n
+		if d.backward {
+			i = len(w.journal.Entries) - 1 - n
+		}
+		err := w.settle(ctx, i, d.table)
+		if err != nil && (!d.backward || !ofOneCollection(err)) {
 			return err
 		}
+		failed = append(failed, err)
 	}
-	if s.Whole {
-		for _, name := range sortedKeys(w.there) {
-			if !ofBackup[name] && !reserved(name) && !system(name) {
-				if err := w.planLive(name); err != nil {
-					return err
-				}
-			}
-		}
+	err := w.createViews(ctx, d.come)
+	if !ofOneCollection(err) {
+		return err
 	}
+	return errors.Join(append(failed, err)...)
+}
+
+// arrived says whether everything stands where it should, as far as was seen last.
+func (w *swapper) arrived(d direction) bool {
 	for _, e := range w.journal.Entries {
-		if _, taken := w.there[e.Old]; taken {
-			return &BlockedError{e.Name, fmt.Sprintf("was set aside by this incident before, as %s: roll that swap back first", e.Old)}
+		if m, err := d.table(e, w.see(e)); err != nil || !m.done {
+			return false
 		}
 	}
-	return nil
-}
-
-func (w *swapper) planStaged(sc StagedCollection) error {
-	live, hadLive := w.there[sc.Name]
-	if sc.Skipped != "" {
-		w.journal.Left = append(w.journal.Left, fmt.Sprintf("%s (%s)", sc.Name, sc.Skipped))
-		return nil
-	}
-	if _, ok := w.there[sc.Stage]; !ok {
-		return &MissingError{sc.Name, sc.Stage, "is not there: the staging was removed; stage again"}
-	}
-	if hadLive && live.kind == backup.TypeTimeseries {
-		return &BlockedError{sc.Name, "is a time series now, which servers do not rename: move it out of the way first"}
-	}
-	if sc.Type == backup.TypeView {
-		after, err := newViewSpec(sc.Name, w.there[sc.Stage].options)
-		if err != nil {
-			return err
-		}
-		if hadLive && live.kind == backup.TypeView && sameOptions(live.options, w.there[sc.Stage].options) {
-			return nil
-		}
-		w.journal.After = append(w.journal.After, after)
-		if hadLive {
-			return w.planLive(sc.Name)
-		}
-		return nil
-	}
-	e := entry{Name: sc.Name, Stage: sc.Stage, StageUUID: sc.UUID, Old: w.journal.old(sc.Name)}
-	if hadLive && live.kind == backup.TypeView {
-		if err := w.planLive(sc.Name); err != nil {
-			return err
-		}
-	} else if hadLive {
-		e.HadLive, e.LiveUUID = true, live.uuid
-	}
-	w.journal.Entries = append(w.journal.Entries, e)
-	return nil
-}
-
-// planLive plans for something live that leaves its name to nothing, or to something of another kind.
-func (w *swapper) planLive(name string) error {
-	live := w.there[name]
-	switch live.kind {
-	case backup.TypeView:
-		before, err := newViewSpec(name, live.options)
-		if err != nil {
-			return err
-		}
-		w.journal.Before = append(w.journal.Before, before)
-	case backup.TypeTimeseries:
-		w.journal.Left = append(w.journal.Left, name+" (servers do not rename time series)")
-	default:
-		if !(naming{w.journal.Database, w.journal.Mark}).renames(name) {
-			w.journal.Left = append(w.journal.Left, fmt.Sprintf("%s (%s)", name, whyNot))
-			return nil
-		}
-		w.journal.Entries = append(w.journal.Entries, entry{
-			Name: name, Old: w.journal.old(name), HadLive: true, LiveUUID: live.uuid,
-		})
-	}
-	return nil
+	return !slices.ContainsFunc(d.come, func(v viewSpec) bool { return !v.same(w.there[v.Name]) })
 }
 
 // settle moves one entry until its state table says that it is done. Whatever a failed rename may have left behind, the

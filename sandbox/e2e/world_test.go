@@ -37,6 +37,7 @@ type world struct {
 	mail     *mailbox.Box
 	temporal client.Client
 	storage  string
+	path     string // of the configuration
 	cfg      *config.Config
 	stop     context.CancelFunc
 	stopped  chan error
@@ -80,6 +81,7 @@ func newWorld(t *testing.T) *world {
 	t.Setenv("RESEND_API_KEY", "re_secret")
 	t.Setenv("MONGO_URL", uri)
 	path := filepath.Join(t.TempDir(), "runbook.yaml")
+	w.path = path
 	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, configuration, w.storage, w.mail.URL(), name), 0o600))
 	w.cfg, err = config.Load(path)
 	require.NoError(t, err)

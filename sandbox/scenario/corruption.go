@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type corruption struct {
 	backup   workflows.BackupResult
 	alerted  time.Time
 	outcome  workflows.CorruptionResult
+	expected *ledger.Expectation
 	released bool // people could work again
 	seen     map[string]workflows.StepState
 
@@ -61,6 +63,7 @@ func Corruption(ctx context.Context, o Options) (Result, error) {
 		c.result.Traffic = c.traffic.Stop()
 	}
 	c.conclude(err)
+	c.keep()
 	if ctx.Err() == nil {
 		err = nil
 	}
@@ -176,7 +179,8 @@ func (c *corruption) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v, err := judge.Judge(ctx, c.world.DB, c.ledger.Expect(cut))
+	c.expected = c.ledger.Expect(cut)
+	v, err := judge.Judge(ctx, c.world.DB, c.expected)
 	if err != nil {
 		return err
 	}
@@ -233,6 +237,19 @@ func words(err error, good string) string {
 		return err.Error()
 	}
 	return good
+}
+
+// keep moves the incident's folder out of a directory that goes with the world.
+func (c *corruption) keep() {
+	if c.world.Kept() || c.options.Keep == "" || c.result.Report == "" {
+		return
+	}
+	to := filepath.Join(c.options.Keep, "runbook-incident-"+c.outcome.Incident)
+	if err := os.Rename(c.incidentDir(), to); err != nil {
+		c.check("the report is kept", false, err.Error())
+		return
+	}
+	c.result.Report = filepath.Join(to, filepath.Base(c.result.Report))
 }
 
 // incidentDir is the incident's folder in the product's storage.

@@ -21,7 +21,7 @@ import (
 
 const (
 	// engineer is who is on call.
-	engineer = "Asha Rao, on call"
+	engineer = "Asha Rao"
 	// lookEvery is how often the playbook's status is asked for.
 	lookEvery = 200 * time.Millisecond
 	// answerWithin bounds one answer of the product.

@@ -17,6 +17,8 @@ import (
 type Options struct {
 	World    world.Options
 	Sabotage bool // alters one document behind the product's back, after its verification
+	// Keep is where the incident's folder goes, with its report, when the world's directory does not stay.
+	Keep string
 	// Tell is told each event as it happens, from one goroutine at a time.
 	Tell func(Event)
 	// Ask is told the plan when the on-call engineer reads it. May be nil.

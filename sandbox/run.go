@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/battwheels/runbook/sandbox/scenario"
+)
+
+func (a *app) run() *cobra.Command {
+	c := &cobra.Command{Use: "run", Short: "Play a disaster from the first alert to the last mail"}
+	c.AddCommand(a.corruption())
+	return c
+}
+
+func (a *app) corruption() *cobra.Command {
+	var asJSON, sabotage bool
+	c := &cobra.Command{
+		Use:   "corruption",
+		Short: "Damage the database while people work, and see it brought back",
+		Long: `Fill a database, let people work with the application, back it up, let them work on,
+and then really damage it: drop collections, write garbage over documents, delete
+others. The alert goes to the webhook, the engineer on call approves the plan, and
+when the playbook has ended, every document and every index is compared with a
+ledger of all acknowledged writes, by a judge that knows nothing of the product.
+
+It exits 0 only if all of it held: the data, the application, the mails, the
+report, the safety dump, and the numbers that the playbook tells.`,
+		Example: `  go run ./sandbox run corruption
+  go run ./sandbox run corruption --json 2>/dev/null | jq .recovered
+  go run ./sandbox run corruption --sabotage   # must exit 1: the judge finds it`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out, progress := cmd.OutOrStdout(), cmd.OutOrStdout()
+			if asJSON {
+				progress = cmd.ErrOrStderr()
+			}
+			p := &page{out: progress, began: time.Now()}
+			o := scenario.Options{World: a.world, Sabotage: sabotage, Tell: p.event, Ask: p.plan, Keep: os.TempDir()}
+			r, err := scenario.Corruption(cmd.Context(), o)
+			if err != nil {
+				return stoppedByHand(cmd.Context(), err)
+			}
+			if asJSON {
+				e := json.NewEncoder(out)
+				e.SetIndent("", "  ")
+				if err := e.Encode(r); err != nil {
+					return fmt.Errorf("print the result: %w", err)
+				}
+			} else {
+				p.result(r)
+			}
+			switch failed := len(r.Failed()); {
+			case !r.Recovered:
+				return errors.New("not recovered")
+			case failed > 0:
+				return fmt.Errorf("%d of %d checks did not hold", failed, len(r.Checks))
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; progress goes to standard error")
+	c.Flags().BoolVar(&sabotage, "sabotage", false, "alter one document after the product's own verification: it must be found")
+	return c
+}
