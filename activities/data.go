@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
@@ -135,6 +136,41 @@ func (a *Data) ReleaseLease(ctx context.Context, at Attempt) error {
 		return nil
 	}
 	return err
+}
+
+// UndoHalfSwaps rolls back every swap of this target that was cut off and left the database neither what it was nor what it should
+// become. It needs the lease, so that nobody carries on with it, and tells which incidents they belonged to.
+func (a *Data) UndoHalfSwaps(ctx context.Context, at Attempt) ([]string, error) {
+	db, err := a.Databases(at.Target)
+	if err != nil {
+		return nil, err
+	}
+	l, err := a.lease(at)
+	if err != nil {
+		return nil, err
+	}
+	_, stop := beat(ctx)
+	defer stop()
+	dirs, err := filepath.Glob(filepath.Join(a.Config.Storage.Dir, "incidents", at.Target, "*", "staging-*"))
+	if err != nil {
+		return nil, err
+	}
+	var undone []string
+	for _, dir := range slices.Backward(dirs) {
+		half, err := restore.Unfinished(dir)
+		if err != nil {
+			return undone, err
+		}
+		if !half {
+			continue
+		}
+		of := filepath.Base(filepath.Dir(dir))
+		if _, err := restore.RollBack(ctx, restore.SwapOptions{DB: db, Lease: l, Incident: of, Dir: dir}); err != nil {
+			return undone, typed(ctx, fmt.Errorf("roll back the swap of incident %s that was cut off: %w", of, err))
+		}
+		undone = append(undone, of)
+	}
+	return undone, nil
 }
 
 // StageBackup loads the backup into collections of this attempt, beside the live ones.

@@ -76,6 +76,7 @@ var types = []struct {
 	{NoSpace, as[*restore.SpaceError]},
 	{Refused, as[*restore.RefusedError]},
 	{Refused, as[*restore.BlockedError]},
+	{Refused, as[*restore.NotEmptyError]},
 	{CorruptBackup, as[*backup.OplogError]},
 	{CorruptBackup, as[*backup.FormatError]},
 	{Refused, as[*appcontrol.ControlError]},

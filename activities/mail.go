@@ -78,7 +78,7 @@ func (a *Mail) draft(ctx context.Context, t config.Target, in FreezeInput) (mail
 		}
 	}
 	notice := mail.Notice{
-		Brand: a.Config.Mail.Brand, Incident: in.Incident, Detected: in.DetectedAt, Stopped: in.StoppedAt,
+		Brand: a.Config.Mail.Brand, Support: a.Config.Mail.Support, Incident: in.Incident, Detected: in.DetectedAt, Stopped: in.StoppedAt,
 		Back: in.HealthyAt, BackupAt: in.BackupAt, Since: in.Since, NotKept: in.SafetyDump == "",
 	}
 	if notice.Loss, err = a.loss(in); err != nil {

@@ -84,12 +84,13 @@ func HostQueue(cfg *config.Config) (string, error) {
 	return cfg.Temporal.TaskQueue + "@" + host, nil
 }
 
-// Namespace is the one that Temporal's standard environment names.
+// Namespace is the one that Temporal's standard environment and profile files name.
 func Namespace() string {
-	if ns := os.Getenv("TEMPORAL_NAMESPACE"); ns != "" {
-		return ns
+	o, err := envconfig.LoadDefaultClientOptions()
+	if err != nil || o.Namespace == "" {
+		return client.DefaultNamespace
 	}
-	return client.DefaultNamespace
+	return o.Namespace
 }
 
 // Run works until the context ends: it takes playbooks and steps from the common queue, and the steps that need this host's
@@ -176,6 +177,7 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base) {
 		"DumpDatabase":     data.DumpDatabase,
 		"AcquireLease":     data.AcquireLease,
 		"ReleaseLease":     data.ReleaseLease,
+		"UndoHalfSwaps":    data.UndoHalfSwaps,
 		"StageBackup":      data.StageBackup,
 		"ProveStaging":     data.ProveStaging,
 		"DrawPlan":         data.DrawPlan,

@@ -121,6 +121,9 @@ func (w *world) mockSteps() {
 	w.OnActivity(data.AcquireLease, anything, anything).Return(func(context.Context, activities.LeaseInput) (int64, error) {
 		return int64(w.count["AcquireLease"] + 1), w.hit("AcquireLease")
 	})
+	w.OnActivity(data.UndoHalfSwaps, anything, anything).Return(func(context.Context, activities.Attempt) ([]string, error) {
+		return nil, w.hit("UndoHalfSwaps")
+	})
 	w.OnActivity(data.StageBackup, anything, anything).Return(func(context.Context, activities.Attempt) (activities.Staged, error) {
 		return activities.Staged{Collections: 220, Documents: 1000}, w.hit("StageBackup")
 	})

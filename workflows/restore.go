@@ -97,6 +97,7 @@ type restore struct {
 	wanted   string   // the backup named with the latest decision
 	// what has been done, and so must be undone or said
 	leased    bool
+	cleared   bool // no half-made swap of an earlier attempt is left
 	emergency string
 	safety    string
 	staged    bool

@@ -82,6 +82,19 @@ func (r *restore) stage(ctx workflow.Context) (string, error) {
 		}
 		r.leased = true
 	}
+	if !r.cleared {
+		var undone []string
+		err := workflow.ExecuteActivity(
+			long(ctx, r.snap.HostQueue, "See that no earlier swap was cut off half-way, and undo it", longest),
+			data.UndoHalfSwaps, r.attempt).Get(ctx, &undone)
+		if err != nil {
+			return "", err
+		}
+		for _, of := range undone {
+			r.warn("The swap of incident " + of + " had been cut off half-way; it was rolled back first.")
+		}
+		r.cleared = true
+	}
 	r.staged = true
 	var staged activities.Staged
 	err := workflow.ExecuteActivity(

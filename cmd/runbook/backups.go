@@ -14,7 +14,7 @@ import (
 
 func (a *app) backups() *cobra.Command {
 	c := &cobra.Command{Use: "backups", Short: "List and check the backups of a target"}
-	c.AddCommand(a.backupsList(), a.backupsVerify())
+	c.AddCommand(a.backupsList(), a.backupsVerify(), a.backupsAccept())
 	return c
 }
 
@@ -29,7 +29,7 @@ its state and the reason for it. It reads directories only: no server is asked.
 		Example: "  runbook backups list battwheels\n  runbook backups list --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load()
+			cfg, err := a.loadLenient()
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ walked whole, and what was found is kept as a manifest in runbook's own storage.
 		Example: "  runbook backups verify battwheels 20260224T020000Z-scheduled-3f9a2c",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load()
+			cfg, err := a.loadLenient()
 			if err != nil {
 				return err
 			}
@@ -90,6 +90,39 @@ walked whole, and what was found is kept as a manifest in runbook's own storage.
 			})
 		},
 	}
+}
+
+func (a *app) backupsAccept() *cobra.Command {
+	var by string
+	c := &cobra.Command{
+		Use:   "accept [TARGET] ID",
+		Short: "Say that a suspect backup is as it should be",
+		Long: `Say that a suspect backup is as it should be: that its few collections or documents, or a log that is silent about it, have
+a good reason. It may then be chosen by itself again. Damage is never accepted.
+
+` + exitHelp,
+		Example: `  runbook backups accept battwheels foreign/test_database_20260224_020000 --by "Asha"`,
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.loadLenient()
+			if err != nil {
+				return err
+			}
+			target, _, err := a.target(cfg, args[:len(args)-1])
+			if err != nil {
+				return err
+			}
+			id := args[len(args)-1]
+			if err := catalog.New(target, cfg).Accept(cmd.Context(), id, by); err != nil {
+				return err
+			}
+			return a.print(cmd.OutOrStdout(), map[string]string{"backup": id, "acceptedBy": by}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s is accepted by %s\n", id, by)
+			})
+		},
+	}
+	c.Flags().StringVar(&by, "by", whoami(), "your name; it is kept with the backup")
+	return c
 }
 
 // progress shows a long step's progress on standard error, on one line, at most ten times a second.

@@ -48,7 +48,7 @@ func (a *app) door(v verb) *cobra.Command {
 	c := &cobra.Command{
 		Use: v.door + " [TARGET]", Short: v.short, Long: v.long + "\n\n" + exitHelp, Example: v.example, Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load()
+			cfg, err := a.loadLenient()
 			if err != nil {
 				return err
 			}

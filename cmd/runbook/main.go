@@ -104,8 +104,19 @@ workflow, and its history is the audit.
 	return root
 }
 
+// load reads the configuration for a command that needs all of it.
 func (a *app) load() (*config.Config, error) {
 	cfg, err := config.Load(a.configPath)
+	if err != nil {
+		return nil, usage(err)
+	}
+	return cfg, nil
+}
+
+// loadLenient reads the configuration for a command that a person types at night, perhaps in a shell that lacks the secrets of
+// the service: what it does not need may be missing.
+func (a *app) loadLenient() (*config.Config, error) {
+	cfg, err := config.LoadLenient(a.configPath)
 	if err != nil {
 		return nil, usage(err)
 	}

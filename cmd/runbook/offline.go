@@ -164,13 +164,16 @@ type offline struct {
 }
 
 func (a *app) withDatabase(cmd *cobra.Command, args []string, do func(context.Context, offline) error) (err error) {
-	cfg, err := a.load()
+	cfg, err := a.loadLenient()
 	if err != nil {
 		return err
 	}
 	name, t, err := a.target(cfg, args)
 	if err != nil {
 		return err
+	}
+	if err := t.Database.URI.Err(); err != nil {
+		return usage(err)
 	}
 	c, err := worker.Connect(t.Database)
 	if err != nil {

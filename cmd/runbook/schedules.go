@@ -25,7 +25,7 @@ as you like; a schedule that somebody paused stays paused.
 		Example: "  runbook schedules apply",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.load()
+			cfg, err := a.loadLenient()
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ func (a *app) start() *cobra.Command {
 		Args:      cobra.RangeArgs(1, 2),
 		ValidArgs: playbooks,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load()
+			cfg, err := a.loadLenient()
 			if err != nil {
 				return err
 			}

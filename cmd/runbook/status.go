@@ -32,7 +32,7 @@ func (a *app) status() *cobra.Command {
 		Example: "  runbook status battwheels\n  runbook status --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.load()
+			cfg, err := a.loadLenient()
 			if err != nil {
 				return err
 			}

@@ -129,7 +129,7 @@ func unusedFile(name string) bool {
 		return true
 	case name == "prelude.json", name == "prelude.json"+gzipExt:
 		return true
-	case strings.HasPrefix(name, ReservedPrefix), strings.HasPrefix(name, BucketsPrefix+ReservedPrefix):
+	case Reserved(strings.TrimPrefix(name, BucketsPrefix)):
 		return true
 	case strings.HasPrefix(name, "system.profile."), strings.HasPrefix(name, "system.indexes."), strings.HasPrefix(name, "system.views."):
 		return true

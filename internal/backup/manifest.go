@@ -5,6 +5,7 @@ package backup
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,15 @@ const IncompleteSuffix = ".incomplete"
 // ReservedPrefix starts the name of every collection that belongs to runbook itself (staging, old, lease). Backups,
 // counts and digests leave them out.
 const ReservedPrefix = "runbook."
+
+// reservedInstead is what those names begin with on a server that does not rename collections with a dot in their names
+// (FerretDB v1).
+const reservedInstead = "runbook~"
+
+// Reserved says whether a collection belongs to runbook itself.
+func Reserved(name string) bool {
+	return strings.HasPrefix(name, ReservedPrefix) || strings.HasPrefix(name, reservedInstead)
+}
 
 // Kind says why a backup was made.
 type Kind string

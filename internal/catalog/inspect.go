@@ -79,9 +79,11 @@ func firstOf(reasons ...string) string {
 
 // notOfACollection leaves out what mongodump may write beside the collections, and runbook's own collections.
 func notOfACollection(name string) bool {
+	if backup.Reserved(strings.TrimPrefix(name, backup.BucketsPrefix)) {
+		return true
+	}
 	for _, prefix := range []string{
-		".", "$admin.", "%24admin.", "prelude.json", backup.ReservedPrefix, backup.BucketsPrefix + backup.ReservedPrefix,
-		"system.profile.", "system.indexes.", "system.views.",
+		".", "$admin.", "%24admin.", "prelude.json", "system.profile.", "system.indexes.", "system.views.",
 	} {
 		if strings.HasPrefix(name, prefix) {
 			return true

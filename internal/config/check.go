@@ -217,6 +217,9 @@ func (c *checker) mail(m *Mail) {
 	c.required("mail.brand", m.Brand, "the product's name as its customers know it")
 	c.secret("mail.apiKey", m.APIKey, "the key of the mail service")
 	c.web("mail.baseURL", m.BaseURL, "https://api.resend.com")
+	if m.Support != "" {
+		c.addresses("mail.support", []string{m.Support})
+	}
 }
 
 func (c *checker) webhook(w *Webhook) {

@@ -32,6 +32,7 @@ type Mail struct {
 	Brand   string `yaml:"brand"` // the product's name as its customers know it
 	APIKey  Secret `yaml:"apiKey"`
 	BaseURL string `yaml:"baseURL"` // of Resend's API; default https://api.resend.com
+	Support string `yaml:"support"` // address that customers may ask; where empty, they are asked to answer the mail
 }
 
 // Webhook is the receiver of alerts.

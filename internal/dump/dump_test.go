@@ -166,6 +166,7 @@ func TestDumpHoldsEveryCollectionByteForByte(t *testing.T) {
 		bson.D{{Key: "key", Value: bson.D{{Key: "expires_at", Value: 1}}}, {Key: "name", Value: "ttl"}, {Key: "expireAfterSeconds", Value: 0}},
 	}}})
 	fill(t, db, "runbook.stage.7.invoices", numbered(t, 10)...)
+	fill(t, db, "runbook~stage~7~invoices", numbered(t, 10)...)
 	fill(t, db, "runbook.lease", numbered(t, 1)...)
 
 	var last backup.Progress

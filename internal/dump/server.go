@@ -92,7 +92,7 @@ func (r *run) list(ctx context.Context) (listings, error) {
 			switch {
 			case err != nil:
 				return err
-			case strings.HasPrefix(one.name, backup.ReservedPrefix):
+			case backup.Reserved(one.name):
 				l.reserved = append(l.reserved, one.name)
 			case strings.HasPrefix(one.name, "system.") && one.name != "system.js":
 			default:

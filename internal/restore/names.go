@@ -101,9 +101,7 @@ func oldIncident(name string) (string, bool) {
 }
 
 // reserved says whether a collection belongs to runbook itself.
-func reserved(name string) bool {
-	return strings.HasPrefix(name, reservedWord+dot) || strings.HasPrefix(name, reservedWord+tilde)
-}
+func reserved(name string) bool { return backup.Reserved(name) }
 
 // system says whether a collection belongs to the server. Its content is not an application's data, or, as with
 // system.js, cannot be renamed.

@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -196,4 +197,48 @@ func TestASuccessorUndoesWhatAKilledSwapLeftHalfDone(t *testing.T) {
 		require.Equal(t, want, stateOf(t, db))
 		return killed
 	})
+}
+
+// The server may carry out what a killed process has sent only after its successor has looked.
+func TestARenameThatArrivesLateIsUndone(t *testing.T) {
+	list, disaster := crashFixture(t)
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	fill(t, db, disaster...)
+	before := stateOf(t, db)
+	o, so := attempt(t, db, makeBackup(t, list...), "r1")
+	stageAndProve(t, o)
+
+	late := make(chan struct{})
+	srv.Fail(mongotest.Fault{Command: "renameCollection", Times: 1, Hold: late})
+	ctx, kill := context.WithCancel(t.Context())
+	remove := srv.OnCommand(func(_, cmd string, _ bson.Raw) {
+		if cmd == "renameCollection" {
+			kill()
+		}
+	})
+	_, err := Swap(ctx, so)
+	require.ErrorIs(t, err, context.Canceled)
+	remove()
+
+	watcher := srv.Client(t).Database("d")
+	var looks atomic.Int64
+	srv.OnCommand(func(_, cmd string, _ bson.Raw) {
+		// The successor looks at the beginning, after the views, and to see whether it has arrived: now it believes that
+		// nothing was ever renamed.
+		if cmd == "listCollections" && looks.Add(1) == 2 {
+			close(late)
+			for {
+				names, err := watcher.ListCollectionNames(context.Background(), bson.D{{Key: "name", Value: "customers"}})
+				if err != nil || len(names) == 0 {
+					return
+				}
+			}
+		}
+	})
+	so.DB = srv.Client(t).Database("d")
+	so.Lease = Held(so.DB, so.Lease.Holder, so.Lease.Token)
+	_, err = RollBack(t.Context(), so)
+	require.NoError(t, err)
+	require.Equal(t, before, stateOf(t, db))
 }

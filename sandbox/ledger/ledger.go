@@ -19,9 +19,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// ReservedPrefix starts the names of the collections that belong to the product itself. They are no part of what is
-// protected, and the ledger and the judge pass over them.
-const ReservedPrefix = "runbook."
+// reserved says whether a collection belongs to the product itself. Those are no part of what is protected, and the ledger
+// and the judge pass over them. Where a server does not rename collections with a dot in their names, the product writes a tilde.
+func reserved(name string) bool {
+	return strings.HasPrefix(name, "runbook.") || strings.HasPrefix(name, "runbook~")
+}
 
 // Origins of a state that the application did not write.
 const (
@@ -225,7 +227,7 @@ func Describe(ctx context.Context, db *mongo.Database) ([]Described, error) {
 		if o, ok := cursor.Current.Lookup("options").DocumentOK(); ok {
 			d.Options = slices.Clone(o)
 		}
-		if strings.HasPrefix(d.Name, ReservedPrefix) || strings.HasPrefix(d.Name, "system.") {
+		if reserved(d.Name) || strings.HasPrefix(d.Name, "system.") {
 			continue
 		}
 		all = append(all, d)
