@@ -72,7 +72,7 @@ func (p *page) result(r scenario.Result) {
 	row("RTO", "%.1f s  from the alert until it was healthy again", r.RTOSeconds)
 	row("RPO", "%.1f s  from the backup until the last write before the stop", r.RPOSeconds)
 	row("Restored", "%s documents", number(r.DocumentsRestored))
-	row("Lost", "%s documents with newer writes, which lie in the safety dump", number(r.DocumentsLost))
+	row("Lost", "%s documents lost a write that was newer than the backup", number(r.DocumentsLost))
 	row("Mails", "%d organizations told, %d of %d without an address that works", r.MailsSent, r.MailsUndeliverable, r.OrganizationsActive)
 	row("Workflow", "%s", r.WorkflowID)
 	row("Report", "%s", r.Report)

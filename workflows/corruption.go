@@ -331,7 +331,7 @@ func (c *corruption) close(ctx workflow.Context) error {
 	c.status.Result = c.result.Summary
 	c.status.Phase = string(c.result.Outcome)
 	c.publish(ctx)
-	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
+	if err := lastWords(ctx); err != nil {
 		return err
 	}
 	return workflow.ExecuteActivity(onHost(ctx, c.snap.HostQueue, "Close the incident"), records.CloseIncident, activities.CloseInput{

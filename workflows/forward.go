@@ -115,7 +115,7 @@ func asChild(ctx workflow.Context, snap activities.Snapshot, id string, playbook
 	if err := f.runChild(ctx, id, playbook, in, result); err != nil {
 		return err
 	}
-	return workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	return lastWords(ctx)
 }
 
 // announcer is the child's end of the status: it tells the parent, if there is one, as often as there is news and the last

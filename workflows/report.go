@@ -153,7 +153,7 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 	res.Summary = fmt.Sprintf("Posted by %s at %s.", posted.By, posted.URL)
 	status.Result, status.Phase = res.Summary, "posted"
 	show()
-	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
+	if err := lastWords(ctx); err != nil {
 		return res, err
 	}
 	return res, nil

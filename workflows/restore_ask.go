@@ -217,7 +217,7 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 		}
 	}
 	r.publish(ctx)
-	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
+	if err := lastWords(ctx); err != nil {
 		r.warn("Some answers were not heard to the end: " + message(err))
 	}
 	return *res

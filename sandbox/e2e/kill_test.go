@@ -110,6 +110,8 @@ func TestKilledWorkerCarriesOnWhereItWas(t *testing.T) {
 	require.Equal(t, workflows.Recovered, r.Outcome)
 	require.Equal(t, before, w.content())
 
+	w.record("corruption-killed", incident, "")
+	w.record("restore-killed", restoring, "")
 	mu.Lock()
 	defer mu.Unlock()
 	require.NotEmpty(t, loaded)

@@ -63,6 +63,20 @@ func TestCorruptionBringsEveryDocumentBack(t *testing.T) {
 	html, err := os.ReadFile(filepath.Join(w.storage, "incidents", "battwheels", r.Incident, "report.html"))
 	require.NoError(t, err)
 	require.Contains(t, string(html), "incident#")
+
+	// Posting closes the report.
+	h, err := w.temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+		WorkflowID: r.Report, UpdateName: workflows.DoorPostReport, WaitForStage: client.WorkflowUpdateStageCompleted,
+		Args: []any{workflows.Posting{URL: "https://status.battwheels.test/7", By: "Asha"}},
+	})
+	require.NoError(t, err)
+	require.NoError(t, h.Get(t.Context(), nil))
+	var posted workflows.ReportResult
+	require.NoError(t, w.temporal.GetWorkflow(t.Context(), r.Report, "").Get(t.Context(), &posted))
+	require.Equal(t, "Asha", posted.Posting.By)
+	for name, id := range map[string]string{"backup": "backup/battwheels", "corruption": incident, "corruption-restore": restoring, "report": r.Report} {
+		w.record(name, id, "")
+	}
 }
 
 // TestFlippedByteStopsBeforeAnythingChanges flips one byte in each kind of file of a backup. The person is asked, the file is
@@ -92,6 +106,7 @@ func TestFlippedByteStopsBeforeAnythingChanges(t *testing.T) {
 			require.Equal(t, before, w.content())
 		})
 	}
+	w.record("restore-given-up", restoring, "")
 }
 
 func flip(t *testing.T, path string) {
@@ -123,6 +138,7 @@ func TestWriterThatNobodyStoppedIsNamed(t *testing.T) {
 	m, err := backup.ReadManifest(filepath.Join(w.storage, "backups", "battwheels", r.SafetyDump))
 	require.NoError(t, err)
 	require.EqualValues(t, written, m.Collection(traffic.RogueCollection).Digest.Documents)
+	w.record("restore-writer-found", restoring, "")
 }
 
 // TestTerminatedRestoreNeverReachesTheLiveDatabase terminates a restore while it stages, starts another one, and recovers. Nothing
@@ -191,5 +207,16 @@ func TestInputsAsTypedIntoTheWebUI(t *testing.T) {
 		var res workflows.CorruptionResult
 		require.NoError(t, r.Get(t.Context(), &res))
 		require.Equal(t, workflows.Rejected, res.Outcome)
+		w.record("corruption-typed-id", "0f8b3c1e", "")
+		w.record("corruption-rejected", incident, "")
+		w.record("restore-rejected", restoring, "")
+	})
+	t.Run("BackupMonitor", func(t *testing.T) {
+		r, err := w.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: "monitor", TaskQueue: workflows.TaskQueue}, "BackupMonitor")
+		require.NoError(t, err)
+		var m workflows.MonitorResult
+		require.NoError(t, r.Get(t.Context(), &m))
+		require.True(t, m.Healthy, "%v", m.Findings.Problems)
+		w.record("monitor", "monitor", "")
 	})
 }
