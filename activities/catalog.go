@@ -185,7 +185,7 @@ func (a *Catalog) CheckBackups(ctx context.Context, target string) (Findings, er
 	}
 	out := Findings{Healthy: f.Healthy, Newest: f.Newest.ID, AgeOfNewest: f.Age.Round(time.Minute)}
 	for _, p := range f.Problems {
-		out.Problems = append(out.Problems, Problem{Code: string(p.Code), Text: p.Text})
+		out.Problems = append(out.Problems, Problem{Code: p.Code, Text: p.Text})
 	}
 	return out, nil
 }

@@ -49,7 +49,7 @@ type closed struct {
 }
 
 // OpenIncident makes the incident's folder. While it is open, retention is frozen.
-func (a *Incident) OpenIncident(ctx context.Context, in OpenInput) error {
+func (a *Incident) OpenIncident(_ context.Context, in OpenInput) error {
 	folder, err := a.folder(in.Target, in.Incident)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (a *Incident) OpenIncident(ctx context.Context, in OpenInput) error {
 }
 
 // CloseIncident notes that the target is recovered and those affected are told.
-func (a *Incident) CloseIncident(ctx context.Context, in CloseInput) error {
+func (a *Incident) CloseIncident(_ context.Context, in CloseInput) error {
 	folder, err := a.folder(in.Target, in.Incident)
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func Lazy(log *slog.Logger) (client.Client, error) {
 	}
 	c, err := client.NewLazyClient(o)
 	if err != nil {
-		return nil, fmt.Errorf("Temporal's client: %w", err)
+		return nil, fmt.Errorf("client of Temporal: %w", err)
 	}
 	return c, nil
 }
@@ -111,7 +111,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	}
 	defer unlock()
 	pool := &databases{cfg: cfg, open: map[string]*mongo.Client{}}
-	defer pool.close(log)
+	defer pool.close(log) //nolint:contextcheck // the context has ended by then
 
 	fatal := make(chan error, 2)
 	o := worker.Options{

@@ -1,3 +1,6 @@
+// Package workflows holds the playbooks, a file each, and what they are made of. They orchestrate: what they decide follows from
+// their input, from what their steps return, and from what people say; the hard parts live in the engines below internal/.
+// They are deterministic, and recorded histories are replayed against them in worker/.
 package workflows
 
 import (

@@ -67,7 +67,7 @@ func TestCompareNeedsNoOrderAndLittleMemory(t *testing.T) {
 	tenants := map[string]Counts{}
 	for i := range 2000 {
 		org := fmt.Sprint("org_", i%5)
-		n := Counts{}
+		var n Counts
 		switch i % 10 {
 		case 0:
 			before, n = append(before, doc(t, i, org, "x")), Counts{Missing: 1}

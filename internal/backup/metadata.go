@@ -55,7 +55,8 @@ func DecodeMetadata(b []byte) (Metadata, error) {
 		return Metadata{}, err
 	}
 	for _, e := range elements {
-		v, ok := e.Value(), false
+		v := e.Value()
+		var ok bool
 		switch e.Key() {
 		case "options":
 			var options bson.Raw

@@ -221,7 +221,7 @@ func integer(v any) (int64, bool) {
 	case int64:
 		return i, true
 	case uint64:
-		return int64(i), i <= math.MaxInt64 //nolint:gosec // the second result says whether it fits
+		return int64(i), i <= math.MaxInt64
 	default:
 		return 0, false
 	}

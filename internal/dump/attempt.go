@@ -110,7 +110,7 @@ func (a *attempt) save(work string) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(work, attemptDir, attemptFile), b, 0o640)
+	return durable.WriteFile(filepath.Join(work, attemptDir, attemptFile), b, 0o600)
 }
 
 // load reads the outcomes of dead attempts. One that cannot be read is done again.
@@ -173,7 +173,7 @@ func (a *attempt) keep(work string, l listing, o outcome) error {
 	if err := e.Encode(o); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(work, attemptDir, backup.FileBase(l.name)), b.Bytes(), 0o640)
+	return os.WriteFile(filepath.Join(work, attemptDir, backup.FileBase(l.name)), b.Bytes(), 0o600)
 }
 
 // size is how much of the dump stands on disk already.

@@ -106,7 +106,7 @@ func (r *run) writeSmall(path string, content []byte) (backup.File, error) {
 	if err != nil {
 		return backup.File{}, err
 	}
-	f, err := os.OpenFile(filepath.Join(r.work, filepath.FromSlash(path)), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	f, err := os.OpenFile(filepath.Join(r.work, filepath.FromSlash(path)), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return backup.File{}, err
 	}

@@ -164,7 +164,7 @@ func (s *salvager) past(ctx context.Context, r *ruler, at position, bad *big.Int
 	}
 	if err != nil {
 		s.leaveOut(id.String(), cause)
-		return position{bson.E{Key: "$gt", Value: id}, new(big.Int).Add(bad, one)}, nil
+		return position{bson.E{Key: "$gt", Value: id}, new(big.Int).Add(bad, one)}, nil //nolint:nilerr // what cannot be read is left out by name
 	}
 	// The value itself can be read: what cannot lies below it, where _ids are finer than places.
 	s.leaveOut(fmt.Sprintf("between %s and %s", at, id), cause)

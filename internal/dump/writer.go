@@ -163,7 +163,7 @@ type writer struct {
 }
 
 func newWriter(ctx context.Context, r *run, collection, path string) (*writer, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, onDisk(r.work, err)
 	}

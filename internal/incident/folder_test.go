@@ -118,8 +118,8 @@ func TestLedgerSurvivesALineCutShort(t *testing.T) {
 }
 
 func TestLedgerThatWasNeverWrittenIsEmpty(t *testing.T) {
-	for range Lines[int](open(t), "ledger.jsonl") {
-		t.Fatal("a line from nowhere")
+	for line, err := range Lines[int](open(t), "ledger.jsonl") {
+		t.Fatal("a line from nowhere", line, err)
 	}
 }
 

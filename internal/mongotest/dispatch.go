@@ -195,6 +195,6 @@ func (r *request) appendError(out []byte, err error) []byte {
 	return append(out, e.details...)
 }
 
-func noTransaction(r *request, dst []byte) ([]byte, error) {
+func noTransaction(_ *request, dst []byte) ([]byte, error) {
 	return dst, unsupported("transactions")
 }

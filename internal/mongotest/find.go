@@ -161,7 +161,7 @@ func count(r *request, dst []byte) ([]byte, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	filter := subdocument(r.body, "query")
-	n := int64(0)
+	var n int64
 	if c := s.collection(ns); c != nil && c.kind == typeCollection && len(filter) <= 5 {
 		n = max(0, int64(c.live)-skip) // the collection knows, and no document is read
 	} else {

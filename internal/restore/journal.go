@@ -42,7 +42,7 @@ func openJournal[E any](dir, name string) (*journal[E], []E, error) {
 			entries = append(entries, e)
 		}
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open journal: %w", err)
 	}
@@ -80,7 +80,7 @@ func save(dir, name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("save %s: %w", name, err)
 	}
-	return durable.WriteFile(filepath.Join(dir, name), append(b, '\n'), 0o640)
+	return durable.WriteFile(filepath.Join(dir, name), append(b, '\n'), 0o600)
 }
 
 // load reads what save wrote. Where there is nothing it is fs.ErrNotExist.

@@ -86,8 +86,7 @@ func TestQuietTakesExpiryForQuiet(t *testing.T) {
 	// What happens between the two readings: the second one is announced by its listing of collections.
 	between := func(id int) {
 		lists := 0
-		var remove func()
-		remove = srv.OnCommand(func(_, cmd string, _ bson.Raw) {
+		remove := srv.OnCommand(func(_, cmd string, _ bson.Raw) {
 			if cmd != "listCollections" {
 				return
 			}

@@ -272,7 +272,7 @@ func TestTheAuditLogInBothShapes(t *testing.T) {
 						TotalPages int              `json:"total_pages"`
 					} `json:"audit_logs"`
 				}
-				logs := flat.Logs
+				var logs []map[string]any
 				if nested {
 					require.NoError(t, json.Unmarshal(raw, &object))
 					logs = object.Logs.Logs

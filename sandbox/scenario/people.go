@@ -140,7 +140,7 @@ func (c *corruption) awaitRecovery(ctx context.Context) error {
 		return err
 	case err := <-ended:
 		stop()
-		<-asked
+		_ = <-asked // it was told to stop; that is its error
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.result.WorkflowID, err)
 		}

@@ -39,7 +39,7 @@ func (w *World) startPrograms(ctx context.Context) error {
 			AutoStart: true, AutoRestart: true, StopWait: 35 * time.Second,
 		})
 	}
-	s, err := supervisor.Start(supervisor.Config{Socket: w.socket, Programs: programs, Log: w.log})
+	s, err := supervisor.Start(supervisor.Config{Socket: w.socket, Programs: programs, Log: w.log}) //nolint:contextcheck // programs outlive the start
 	if err != nil {
 		return err
 	}
