@@ -55,6 +55,14 @@ type usageError struct{ error }
 
 func (e *usageError) Unwrap() error { return e.error }
 
+// none is for commands without arguments.
+func none(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
+
 // app is what the commands share.
 type app struct{ world world.Options }
 
@@ -73,14 +81,16 @@ line.`,
 		Example: `  go run ./sandbox
   go run ./sandbox run corruption
   go run ./sandbox --dir /tmp/garage --ui-port 8233`,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE:          a.up,
+		Args:              none,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: a.valid,
+		RunE:              a.up,
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.world.Dir, "dir", "", "directory that keeps the state (default one that goes at the end)")
 	f.Uint64Var(&a.world.Seed, "seed", 1, "number that chooses the data, the traffic and the damage")
+	f.Float64Var(&a.world.Scale, "scale", 1, "multiplies the documents of the large collections")
 	for _, p := range []struct {
 		port *int
 		name string
@@ -96,8 +106,22 @@ line.`,
 		f.IntVar(p.port, p.name, 0, "port of "+p.what+" (default a free one)")
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	up := &cobra.Command{Use: "up", Short: "Start everything and wait for Ctrl-C, like no command at all", Args: cobra.NoArgs, RunE: a.up}
+	up := &cobra.Command{Use: "up", Short: "Start everything and wait for Ctrl-C, like no command at all", Args: none, RunE: a.up}
 	root.AddCommand(up, a.run())
 	root.AddCommand(child.Commands()...)
 	return root
+}
+
+// valid checks what the flags' types do not.
+func (a *app) valid(*cobra.Command, []string) error {
+	p := a.world.Ports
+	for _, port := range []int{p.UI, p.Temporal, p.Database, p.Application, p.Mail, p.Webhook} {
+		if port < 0 || port > 65535 {
+			return &usageError{fmt.Errorf("port %d: a port is a number from 1 to 65535, or 0 for a free one", port)}
+		}
+	}
+	if a.world.Scale <= 0 {
+		return &usageError{fmt.Errorf("scale %g: give a number above 0", a.world.Scale)}
+	}
+	return nil
 }

@@ -27,6 +27,11 @@ func (p *page) event(e scenario.Event) {
 	p.paragraph(head, strings.Repeat(" ", len(head)), e.Text)
 }
 
+// still prints that a long step goes on.
+func (p *page) still(step string, since time.Duration) {
+	fmt.Fprintf(p.out, "        … %s (%s)\n", step, since)
+}
+
 // plan prints what the engineer on call reads.
 func (p *page) plan(plan activities.Plan) {
 	const indent = "        | "

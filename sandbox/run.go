@@ -13,7 +13,12 @@ import (
 )
 
 func (a *app) run() *cobra.Command {
-	c := &cobra.Command{Use: "run", Short: "Play a disaster from the first alert to the last mail"}
+	c := &cobra.Command{
+		Use: "run SCENARIO", Short: "Play a disaster from the first alert to the last mail", Args: none,
+		RunE: func(*cobra.Command, []string) error {
+			return &usageError{errors.New("name a scenario; there is: corruption")}
+		},
+	}
 	c.AddCommand(a.corruption())
 	return c
 }
@@ -34,14 +39,14 @@ report, the safety dump, and the numbers that the playbook tells.`,
 		Example: `  go run ./sandbox run corruption
   go run ./sandbox run corruption --json 2>/dev/null | jq .recovered
   go run ./sandbox run corruption --sabotage   # must exit 1: the judge finds it`,
-		Args: cobra.NoArgs,
+		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out, progress := cmd.OutOrStdout(), cmd.OutOrStdout()
 			if asJSON {
 				progress = cmd.ErrOrStderr()
 			}
 			p := &page{out: progress, began: time.Now()}
-			o := scenario.Options{World: a.world, Sabotage: sabotage, Tell: p.event, Ask: p.plan, Keep: os.TempDir()}
+			o := scenario.Options{World: a.world, Sabotage: sabotage, Tell: p.event, Still: p.still, Ask: p.plan, Keep: os.TempDir()}
 			r, err := scenario.Corruption(cmd.Context(), o)
 			if err != nil {
 				return stoppedByHand(cmd.Context(), err)

@@ -26,14 +26,19 @@ import (
 
 // lookAtMails holds what the mail service received against the organizations that had to be told.
 func (c *corruption) lookAtMails(context.Context) error {
-	want, without := map[string]int{}, 0
+	// An organization whose own address is none may be told through its owner, or be named as undeliverable.
+	must, may := map[string]bool{}, map[string]bool{}
+	active := 0
 	for _, o := range c.world.Data.Organizations {
-		switch {
-		case !o.Active:
-		case o.Reach == seed.Direct || o.Reach == seed.ViaOwner:
-			want[o.Address()]++
-		default:
-			without++
+		if !o.Active {
+			continue
+		}
+		active++
+		switch o.Reach {
+		case seed.Direct, seed.ViaOwner:
+			must[o.Address()] = true
+		case seed.BadAddress:
+			may[o.Users[0].Email] = o.Users[0].Active
 		}
 	}
 	got, sent := map[string]int{}, 0
@@ -46,26 +51,29 @@ func (c *corruption) lookAtMails(context.Context) error {
 		}
 	}
 	var wrong []string
-	for to, n := range want {
-		if got[to] != n {
-			wrong = append(wrong, fmt.Sprintf("%s got %d mails and not %d", to, got[to], n))
+	for to := range must {
+		if got[to] == 0 {
+			wrong = append(wrong, to+" was not written to")
 		}
 	}
-	for to := range got {
-		if want[to] == 0 {
+	for to, n := range got {
+		switch {
+		case !must[to] && !may[to]:
 			wrong = append(wrong, to+" was not to be written to")
+		case n > 1:
+			wrong = append(wrong, fmt.Sprintf("%s was written to %d times", to, n))
 		}
 	}
 	slices.Sort(wrong)
 	r := &c.result
-	r.MailsSent, r.MailsUndeliverable, r.OrganizationsActive = sent, without, len(want)+without
-	detail := fmt.Sprintf("%d organizations told, %d without an address that works", sent, without)
+	r.MailsSent, r.OrganizationsActive, r.MailsUndeliverable = sent, active, active-len(got)
+	detail := fmt.Sprintf("%d organizations told, %d of %d without an address that works", sent, r.MailsUndeliverable, active)
 	if len(wrong) > 0 {
 		detail = fmt.Sprintf("%d differences, the first: %s", len(wrong), wrong[0])
 	}
 	c.check("every active organization was told once, and nobody else", len(wrong) == 0, detail)
 	c.check("the playbook counts the mails right",
-		r.Claimed.MailsSent == sent && r.Claimed.MailsUndeliverable == without && r.Claimed.OrganizationsActive == r.OrganizationsActive,
+		r.Claimed.MailsSent == sent && r.Claimed.MailsUndeliverable == r.MailsUndeliverable && r.Claimed.OrganizationsActive == active,
 		fmt.Sprintf("%d sent, %d undeliverable, %d active organizations", r.Claimed.MailsSent, r.Claimed.MailsUndeliverable, r.Claimed.OrganizationsActive))
 	c.tell("sandbox", detail)
 	return nil

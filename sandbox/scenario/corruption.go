@@ -20,10 +20,11 @@ import (
 const (
 	// patience bounds the whole scenario.
 	patience = 20 * time.Minute
-	// rate is how many requests a second the application's users make.
-	rate = 20
+	// rate is how many requests a second the application's users make. More would keep a core busy: FerretDB reads whole
+	// collections for most of them.
+	rate = 8
 	// daily is how many requests succeed between two acts, so that there is something to lose.
-	daily = 60
+	daily = 40
 	// after is how many requests must succeed on the recovered application.
 	after = 20
 )
@@ -43,6 +44,7 @@ type corruption struct {
 
 	mu     sync.Mutex // of the timeline: events come from several goroutines
 	result Result
+	silent time.Time // since when nothing was told, reminders included
 }
 
 // Corruption plays scenario A: a database is damaged while people work with it, and the product brings it back. An error means
@@ -222,9 +224,25 @@ func (c *corruption) tell(who, text string) {
 	defer c.mu.Unlock()
 	e := Event{At: time.Now(), Who: who, Text: text}
 	c.result.Timeline = append(c.result.Timeline, e)
+	c.silent = e.At
 	if c.options.Tell != nil {
 		c.options.Tell(e)
 	}
+}
+
+// stillAfter is how long nothing may be told while something is being done.
+const stillAfter = 5 * time.Second
+
+// still says what a long step is at.
+func (c *corruption) still(step string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.result.Timeline[len(c.result.Timeline)-1].At
+	if c.options.Still == nil || step == "" || time.Since(c.silent) < stillAfter {
+		return
+	}
+	c.silent = time.Now()
+	c.options.Still(step, time.Since(last).Round(time.Second))
 }
 
 func (c *corruption) check(name string, held bool, detail string) {

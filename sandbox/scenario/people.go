@@ -140,7 +140,7 @@ func (c *corruption) awaitRecovery(ctx context.Context) error {
 		return err
 	case err := <-ended:
 		stop()
-		_ = <-asked // it was told to stop; that is its error
+		<-asked //nolint:errcheck // it was told to stop; that is its error
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.result.WorkflowID, err)
 		}
@@ -166,6 +166,7 @@ func (c *corruption) watch(ctx context.Context, wanted func(workflows.Status) bo
 		if err == nil && wanted(s) {
 			return s, nil
 		}
+		c.still(s.Phase)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

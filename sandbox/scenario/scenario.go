@@ -21,6 +21,8 @@ type Options struct {
 	Keep string
 	// Tell is told each event as it happens, from one goroutine at a time.
 	Tell func(Event)
+	// Still is told now and then what a long step is at, and for how long. May be nil.
+	Still func(step string, since time.Duration)
 	// Ask is told the plan when the on-call engineer reads it. May be nil.
 	Ask func(activities.Plan)
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -87,7 +88,7 @@ func newOrganization(r *rand.Rand, i int) Organization {
 		person := people[r.IntN(len(people))]
 		o.Users = append(o.Users, User{
 			ID: "user_" + hexID(r), Name: person, Role: roles[u], Active: u < 3 || r.IntN(4) > 0,
-			Email: fmt.Sprintf("%s.%d@%s.example", strings.ToLower(strings.Fields(person)[0]), u+1, slug),
+			Email: fmt.Sprintf("%s.%d@%s.example", mailbox(person, roles[u]), u+1, slug),
 		})
 	}
 	switch i {
@@ -102,6 +103,15 @@ func newOrganization(r *rand.Rand, i int) Organization {
 		o.Users[0].Active = false
 	}
 	return o
+}
+
+// mailbox is what stands before the @ of a person's address: the first name, or the role where mail services would not take it.
+func mailbox(person, role string) string {
+	first := strings.ToLower(strings.Fields(person)[0])
+	if strings.ContainsFunc(first, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return role
+	}
+	return first
 }
 
 var roles = [usersEach]string{"owner", "admin", "technician", "accountant"}

@@ -84,5 +84,5 @@ func (u *webUI) answers(ctx context.Context) error {
 
 func (u *webUI) stop() {
 	u.server.Stop()
-	_ = <-u.done // it was told to stop; that is its error
+	<-u.done //nolint:errcheck // it was told to stop; that is its error
 }
