@@ -33,7 +33,6 @@ import (
 // host stands for the containers: the same program with the same arguments and environment. Only where things are differs.
 type host struct {
 	binary string
-	config string            // what is mounted at /etc/runbook/runbook.yaml
 	places map[string]string // what the file says, to what it is here
 }
 
@@ -200,14 +199,16 @@ func TestTheComposedServicesRunAsTheFileSays(t *testing.T) {
 		}
 	}
 	require.NotEmpty(t, mounted)
-	h := &host{binary: build(t), config: filepath.Join(dir, "runbook.yaml")}
-	require.NoError(t, os.WriteFile(h.config, []byte(replace(t, read(t, mounted), map[string]string{
+	config := filepath.Join(dir, "runbook.yaml")
+	require.NoError(t, os.WriteFile(config, []byte(replace(t, read(t, mounted), map[string]string{
 		"/run/secrets":     secrets,
 		"/var/lib/runbook": filepath.Join(dir, "storage"),
 		"0.0.0.0:8088":     listen,
 		"\nmail:\n":        "\nmail:\n  baseURL: " + mail.URL() + "\n",
 	})), 0o600))
-	h.places = map[string]string{worker.Command[2]: h.config, *worker.Environment["TEMPORAL_ADDRESS"]: server.Address()}
+	h := &host{binary: build(t), places: map[string]string{
+		worker.Command[2]: config, *worker.Environment["TEMPORAL_ADDRESS"]: server.Address(),
+	}}
 
 	require.Error(t, h.check(t, worker), "healthy before anything runs")
 	require.Error(t, h.check(t, serve), "healthy before anything runs")
