@@ -102,7 +102,7 @@ func (h *host) start(t *testing.T, s types.ServiceConfig) func() {
 	t.Cleanup(func() {
 		if !over {
 			_ = c.Process.Kill()
-			<-ended
+			<-ended //nolint:errcheck // it was told to stop; that is its error
 		}
 		if t.Failed() {
 			t.Logf("%s said:\n%s", s.Name, log.String())
