@@ -47,7 +47,7 @@ type Entry struct {
 	Data           string      `json:"data"` // directory against which the files' paths are resolved
 
 	manifest   *backup.Manifest
-	bases      map[string]bool // file names of the collections with data, without ending
+	bases      map[string]content // of the collections with data, by their file names without ending
 	doubts     []doubt
 	broken     string // what makes it incomplete
 	writing    bool   // a living process is at work on it
@@ -56,6 +56,12 @@ type Entry struct {
 	damaged    bool
 	log        logged
 	foreign    *config.Foreign
+}
+
+// content is what is known of a collection's documents without reading them.
+type content struct {
+	bytes int64 // of its file
+	none  bool  // it holds no document
 }
 
 // regular says whether an entry is one of the backups that come again and again, which can be compared with each other.

@@ -23,6 +23,8 @@ const (
 	gzipExt     = ".gz"
 	// gzipFrame is the least that a gzip file has: header and trailer.
 	gzipFrame = 18
+	// emptyPack is the most that gzip makes of nothing, and less than it makes of one document.
+	emptyPack = 24
 	// deflateMost is how far deflate can pack at best.
 	deflateMost = 1032
 	// smallFile is unpacked whole in a look that has to be quick.
@@ -54,9 +56,12 @@ func (e *Entry) inspect(database string) {
 			data[base] = f.Name()
 		}
 	}
-	e.bases = map[string]bool{}
-	for base := range data {
-		e.bases[base] = true
+	e.bases = map[string]content{}
+	for base, name := range data {
+		if info, err := os.Stat(filepath.Join(folder, name)); err == nil {
+			size := info.Size()
+			e.bases[base] = content{bytes: size, none: size == 0 || strings.HasSuffix(name, gzipExt) && size <= emptyPack}
+		}
 	}
 	e.Collections = len(e.bases)
 	switch {

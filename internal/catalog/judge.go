@@ -101,9 +101,13 @@ func (c *Catalog) compare(e, before *Entry, after []Entry) {
 	case before != nil && float64(e.Collections) < leastCollections*float64(before.Collections):
 		e.doubt(FewCollections, "it has %d collections, %s before it had %d", e.Collections, before.ID, before.Collections)
 	case before != nil && !finished:
-		// A dump that was killed between two collections looks whole from inside: what it lacks is all there is to see.
-		if lacking := less(before.bases, e.bases); len(lacking) > 0 {
+		// A dump that was killed between two collections looks whole from inside: what it lacks is all there is to see. One that
+		// was killed when it had just opened its last file leaves what a collection without documents leaves.
+		lacking, emptied := less(before.bases, e.bases)
+		if len(lacking) > 0 {
 			e.doubt(FewCollections, "it lacks %s that %s before it had, and no log says that its dump finished", some(lacking), before.ID)
+		} else if len(emptied) > 0 {
+			e.doubt(FewDocuments, "%s held documents in %s before it and not one now, and no log says that its dump finished", some(emptied), before.ID)
 		}
 	case before == nil && !finished:
 		if next := firstRegular(after); next != nil && float64(e.Collections) < leastCollections*float64(next.Collections) {
@@ -152,14 +156,17 @@ func firstRegular(entries []Entry) *Entry {
 	return nil
 }
 
-func less(all, some map[string]bool) []string {
-	var lacking []string
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if !some[name] {
+// less names the collections that one dump had and another lacks, and those that had documents and now have a file of not one byte.
+func less(before, now map[string]content) (lacking, emptied []string) {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		switch c, there := now[name]; {
+		case !there:
 			lacking = append(lacking, name)
+		case c.bytes == 0 && !before[name].none:
+			emptied = append(emptied, name)
 		}
 	}
-	return lacking
+	return lacking, emptied
 }
 
 // some names the first few of a list.

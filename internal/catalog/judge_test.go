@@ -246,3 +246,33 @@ func TestASalvagedScheduledBackupIsSuspect(t *testing.T) {
 	require.NoError(t, backup.WriteManifest(filepath.Join(w.Root, id), m))
 	require.Equal(t, []string{"1 part could not be read when it was made"}, w.entry(id).Suspect)
 }
+
+// What a plain dump that was killed at its last collection leaves is told from a collection that is empty: by its neighbour, where
+// no log tells. A packed empty file was finished by who wrote it.
+func TestAFileThatWasOnlyJustOpenedIsDoubted(t *testing.T) {
+	reopen := func(t *testing.T, folder, collection string, with []byte, ending string) {
+		require.NoError(t, os.Remove(filepath.Join(folder, collection+".bson.gz")))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, collection+".bson"+ending), with, 0o640))
+	}
+	for name, row := range map[string]struct {
+		collection string
+		with       []byte
+		ending     string
+		doubt      []string
+	}{
+		"opened":              {"users", nil, "", []string{"users held documents in PREV before it and not one now, and no log says that its dump finished"}},
+		"packed and finished": {"users", packed(t, nil), ".gz", nil},
+		"empty before too":    {"collection_003", nil, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			before := w.mongodump("2026-02-23 02:00:00", usual(10))
+			id := w.mongodump("2026-02-24 02:00:00", usual(10))
+			reopen(t, w.dumped(id), row.collection, row.with, row.ending)
+			for i := range row.doubt {
+				row.doubt[i] = strings.ReplaceAll(row.doubt[i], "PREV", before)
+			}
+			require.Equal(t, row.doubt, w.entry(id).Suspect)
+		})
+	}
+}

@@ -113,10 +113,10 @@ func (c *Catalog) describe(e *Entry, m *backup.Manifest) {
 	e.manifest, e.Kind = m, m.Kind
 	e.Time, e.Finished = m.StartedAt, m.FinishedAt
 	e.Documents, e.Bytes = m.Documents(), m.Bytes()
-	e.bases = map[string]bool{}
+	e.bases = map[string]content{}
 	for _, col := range m.Collections {
 		if col.Type != backup.TypeView {
-			e.bases[backup.FileBase(col.Name)] = true
+			e.bases[backup.FileBase(col.Name)] = content{bytes: col.Data.Size, none: col.Digest.Documents == 0}
 		}
 	}
 	e.Collections = len(e.bases)

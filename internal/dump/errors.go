@@ -91,7 +91,17 @@ func hasCode(err error, codes ...int) bool {
 
 // passes says whether the same read may well succeed later.
 func passes(err error) bool {
-	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || hasCode(err, passing...)
+	return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || hasCode(err, passing...) || unsent(err)
+}
+
+// unsent says whether a command never left: it waited for a connection when another one broke, which ends the wait of all.
+// The driver gives such an error bare, without the labels that others have.
+func unsent(err error) bool {
+	var pool interface {
+		error
+		Retryable() bool
+	}
+	return errors.As(err, &pool) && pool.Retryable()
 }
 
 // ofSnapshot says whether reading at one moment is what the server refuses.

@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/mongotest"
@@ -129,6 +131,23 @@ func TestStageKeepsTheOrderOfCappedCollections(t *testing.T) {
 	var got []bson.Raw
 	require.NoError(t, cursor.All(t.Context(), &got))
 	require.Equal(t, list[1].documents, got)
+}
+
+// A connection that breaks ends the wait of every command that waits for one; with one connection for all, most of them wait.
+func TestStageOutlastsABrokenConnectionThatOthersWaitedFor(t *testing.T) {
+	srv := mongotest.Start(t)
+	client, err := mongo.Connect(options.Client().ApplyURI(srv.URI()).SetMaxPoolSize(1))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Disconnect(context.WithoutCancel(t.Context()))) })
+	db := client.Database("d")
+	list := rich(t)
+	want := expected(t, db, list)
+	o, so := attempt(t, db, makeBackup(t, list...), "r1")
+	srv.Fail(mongotest.Fault{Command: "insert", Skip: 1, Times: 3, Delay: 20 * time.Millisecond, Drop: mongotest.DropBefore})
+	stageAndProve(t, o)
+	_, err = Swap(t.Context(), so)
+	require.NoError(t, err)
+	require.Equal(t, want, stateOf(t, db))
 }
 
 func TestStageStopsAtADamagedFile(t *testing.T) {

@@ -245,8 +245,18 @@ func transient(err error) bool {
 		return command.Code == 0 || slices.Contains(passing, int(command.Code)) ||
 			command.HasErrorLabel("RetryableWriteError") || command.HasErrorLabel("TransientTransactionError")
 	default:
-		return mongo.IsNetworkError(err) || mongo.IsTimeout(err)
+		return mongo.IsNetworkError(err) || mongo.IsTimeout(err) || unsent(err)
 	}
+}
+
+// unsent says whether a command never left: it waited for a connection when another one broke, which ends the wait of all.
+// The driver gives such an error bare, without the labels that others have.
+func unsent(err error) bool {
+	var pool interface {
+		error
+		Retryable() bool
+	}
+	return errors.As(err, &pool) && pool.Retryable()
 }
 
 // code returns the server's code of a failed command, or zero.
