@@ -49,7 +49,9 @@ func (a *Application) ProveQuiet(ctx context.Context, target string) (Quiet, err
 	}
 	_, stop := beat(ctx)
 	defer stop()
-	q, err := restore.Quiet(ctx, db, restore.QuietOptions{For: time.Duration(t.Policy.QuietFor), Self: []string{AppName}})
+	q, err := restore.Quiet(ctx, db, restore.QuietOptions{
+		For: time.Duration(t.Policy.QuietFor), Self: []string{AppName}, Ignore: t.Policy.IgnoreClients,
+	})
 	return Quiet{Method: q.Method}, typed(ctx, err)
 }
 

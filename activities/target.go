@@ -84,6 +84,9 @@ func (a *Target) LoadTarget(ctx context.Context, name string) (Snapshot, error) 
 	return s, nil
 }
 
+// Attributes names the search attributes of playbooks, all of type Keyword.
+func Attributes() []string { return []string{AttributeTarget, AttributePhase} }
+
 // searchAttributes says which of our attributes the namespace has; setting one that it lacks would fail the workflow
 // task for ever. Where the question is not allowed, the playbooks do without.
 func (a *Target) searchAttributes(ctx context.Context) []string {
@@ -95,7 +98,7 @@ func (a *Target) searchAttributes(ctx context.Context) []string {
 		return nil
 	}
 	var have []string
-	for _, name := range []string{AttributeTarget, AttributePhase} {
+	for _, name := range Attributes() {
 		if r.GetCustomAttributes()[name] == enums.INDEXED_VALUE_TYPE_KEYWORD {
 			have = append(have, name)
 		}

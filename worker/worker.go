@@ -101,6 +101,9 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer c.Close()
+	if err := PrepareNamespace(ctx, c, log); err != nil {
+		return err
+	}
 	queue, err := HostQueue(cfg)
 	if err != nil {
 		return err

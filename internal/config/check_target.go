@@ -206,6 +206,7 @@ func (c *checker) policy(path string, p *Policy) {
 		}
 	}
 	c.positive(path+".escalateAfter", p.EscalateAfter)
+	c.each(path+".ignoreClients", p.IgnoreClients, "the application name with which a client connects")
 	c.positive(path+".reportWithin", p.ReportWithin)
 	if p.MoreLoss != nil {
 		c.notNegative(path+".moreLoss", *p.MoreLoss)

@@ -164,6 +164,8 @@ type Policy struct {
 	KeepOld       Duration     `yaml:"keepOld"`       // replaced collections; default 72h
 	ReportWithin  Duration     `yaml:"reportWithin"`  // default 48h
 	QuietFor      Duration     `yaml:"quietFor"`      // between two equal digests; default 2s
+	// IgnoreClients are application names of clients that do not count as writers although they are connected.
+	IgnoreClients []string `yaml:"ignoreClients"`
 	// MoreLoss is how many documents the loss may grow, between approval and the final safety dump, without asking
 	// again. Default 1000.
 	MoreLoss *int64 `yaml:"moreLoss"`

@@ -167,7 +167,7 @@ func (e *WriterError) Error() string {
 		}
 		names = append(names, name)
 	}
-	return fmt.Sprintf("other clients are connected to the database server: %s; stop them and try again", some(names))
+	return fmt.Sprintf("other clients are connected to the database server: %s; stop them and try again, or name those that never write to this database in policy.ignoreClients", some(names))
 }
 
 // Difference is one way in which a database is not what the backup says.

@@ -16,6 +16,9 @@ import (
 type QuietOptions struct {
 	For  time.Duration // how long nothing may happen; 0: two seconds
 	Self []string      // the application names of runbook's own connections
+	// Ignore are application names of clients that may stay connected, such as a monitoring agent's. They are taken at their word
+	// only as far as it goes: while one of them is connected, two readings of all documents must be equal too.
+	Ignore []string
 }
 
 // Quietness says how it was seen that nobody writes.
@@ -28,29 +31,30 @@ const quietFor = 2 * time.Second
 
 // Quiet proves that nobody but runbook uses the database. Where the server lists its clients ($currentOp, with the right
 // to see those of other users) there must be none but runbook's own, now and after the time is over: an idle connection
-// of somebody else's can write at any moment. Where it does not, two readings of all documents must be equal. Otherwise a
-// *WriterError names the clients, or the collections that have changed.
+// of somebody else's can write at any moment. Where it does not, or where clients are connected that are to be ignored, two
+// readings of all documents must be equal. Otherwise a *WriterError names the clients, or the collections that have changed.
 func Quiet(ctx context.Context, db *mongo.Database, o QuietOptions) (Quietness, error) {
 	if o.For <= 0 {
 		o.For = quietFor
 	}
-	listed, err := noClients(ctx, db, o.Self)
-	if err != nil {
-		return Quietness{}, err
+	for first := true; ; first = false {
+		seen, err := clients(ctx, db, o)
+		switch {
+		case err != nil:
+			return Quietness{}, err
+		case !seen.listed:
+			return unchanged(ctx, db, o.For)
+		case len(seen.ignored) > 0:
+			q, err := unchanged(ctx, db, o.For)
+			q.Method += "; connected all the while, and ignored as configured: " + some(seen.ignored)
+			return q, err
+		case !first:
+			return Quietness{Method: fmt.Sprintf("no other client was connected to the server, now and %s before", o.For)}, nil
+		}
+		if !rest(ctx, o.For) {
+			return Quietness{}, ctx.Err()
+		}
 	}
-	if !listed {
-		return unchanged(ctx, db, o.For)
-	}
-	if !rest(ctx, o.For) {
-		return Quietness{}, ctx.Err()
-	}
-	if listed, err = noClients(ctx, db, o.Self); err != nil {
-		return Quietness{}, err
-	}
-	if !listed {
-		return unchanged(ctx, db, o.For)
-	}
-	return Quietness{Method: fmt.Sprintf("no other client was connected to the server, now and %s before", o.For)}, nil
 }
 
 // operation is what $currentOp says of one connection.
@@ -90,15 +94,21 @@ func (o operation) internal() bool {
 		slices.Contains(o.EffectiveUsers, effectiveUser{"__system", "local"})
 }
 
-// noClients fails with *WriterError when the server lists a client that is not ours. listed is false where the server
-// does not list them, or not all: some answer with an empty list, so ours must be in it.
-func noClients(ctx context.Context, db *mongo.Database, self []string) (listed bool, err error) {
+// connected is what the server says of its clients.
+type connected struct {
+	listed  bool     // false where it does not list them, or not all: some answer with an empty list, so ours must be in it
+	ignored []string // application names
+}
+
+// clients fails with *WriterError when the server lists a client that is neither ours nor to be ignored.
+func clients(ctx context.Context, db *mongo.Database, o QuietOptions) (connected, error) {
+	var seen connected
 	h, err := ask(ctx, db)
 	if err != nil {
-		return false, err
+		return seen, err
 	}
 	if h.Msg == "isdbgrid" {
-		return false, nil // a mongos knows its own clients only
+		return seen, nil // a mongos knows its own clients only
 	}
 	stage := bson.D{{Key: "$currentOp", Value: bson.D{{Key: "allUsers", Value: true}, {Key: "idleConnections", Value: true}}}}
 	var operations []operation
@@ -113,29 +123,33 @@ func noClients(ctx context.Context, db *mongo.Database, self []string) (listed b
 	if err != nil {
 		var refused mongo.CommandError
 		if errors.As(err, &refused) && !transient(err) {
-			return false, nil
+			return seen, nil
 		}
-		return false, fmt.Errorf("list the server's clients: %w", err)
+		return seen, fmt.Errorf("list the server's clients: %w", err)
 	}
 	var writers []Writer
-	for _, o := range operations {
-		if slices.Contains(self, o.app()) && o.app() != "" {
-			listed = true
-			continue
+	for _, op := range operations {
+		switch app := op.app(); {
+		case app != "" && slices.Contains(o.Self, app):
+			seen.listed = true
+		case op.internal():
+		case app != "" && slices.Contains(o.Ignore, app):
+			if !slices.Contains(seen.ignored, app) {
+				seen.ignored = append(seen.ignored, app)
+			}
+		default:
+			w := Writer{Address: op.Client, AppName: app, Namespace: op.NS}
+			if op.NS != "" {
+				w.Operation = op.Op
+			}
+			writers = append(writers, w)
 		}
-		if o.internal() {
-			continue
-		}
-		w := Writer{Address: o.Client, AppName: o.app(), Namespace: o.NS, Operation: o.Op}
-		if o.NS == "" {
-			w.Operation = ""
-		}
-		writers = append(writers, w)
 	}
 	if len(writers) > 0 {
-		return true, &WriterError{Writers: distinct(writers)}
+		return seen, &WriterError{Writers: distinct(writers)}
 	}
-	return listed, nil
+	slices.Sort(seen.ignored)
+	return seen, nil
 }
 
 // distinct orders clients, the working ones first, and keeps one connection of each idle application.

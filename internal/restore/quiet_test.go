@@ -2,9 +2,11 @@ package restore
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -39,6 +41,39 @@ func TestQuietWhereTheServerListsItsClients(t *testing.T) {
 	require.Equal(t, "battwheels-backend", writer.Writers[0].AppName)
 	require.NotEmpty(t, writer.Writers[0].Address)
 	require.ErrorContains(t, err, "battwheels-backend")
+}
+
+// A client that is ignored is not believed: while it is connected, the documents are read twice.
+func TestQuietIgnoresNamedClientsAsLongAsNothingChanges(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := clientNamed(t, srv, "runbook").Database("d")
+	fill(t, db, given{name: "c", documents: people(t, 3, "x")})
+	agent := clientNamed(t, srv, "mongodb_exporter")
+	require.NoError(t, agent.Ping(t.Context(), nil))
+	o := quickly
+	o.Ignore = []string{"mongodb_exporter"}
+	q, err := Quiet(t.Context(), db, o)
+	require.NoError(t, err)
+	require.Contains(t, q.Method, "two readings")
+	require.Contains(t, q.Method, "ignored as configured: mongodb_exporter")
+	require.EqualValues(t, 3, q.Documents)
+
+	var seen atomic.Int32
+	srv.OnCommand(func(_, command string, _ bson.Raw) {
+		if command == "find" && seen.Add(1) == 2 {
+			_, err := agent.Database("d").Collection("c").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "late"}})
+			assert.NoError(t, err)
+		}
+	})
+	_, err = Quiet(t.Context(), db, o)
+	var writer *WriterError
+	require.ErrorAs(t, err, &writer)
+	require.Equal(t, []string{"c"}, writer.Collections)
+
+	require.NoError(t, clientNamed(t, srv, "battwheels-backend").Ping(t.Context(), nil))
+	_, err = Quiet(t.Context(), db, o)
+	require.ErrorContains(t, err, "battwheels-backend")
+	require.NotContains(t, err.Error(), "mongodb_exporter (")
 }
 
 func TestQuietWithoutTheRightToListClients(t *testing.T) {
