@@ -56,6 +56,9 @@ type Problem struct {
 
 func (b *Base) catalog(target string) *catalog.Catalog { return catalog.New(target, b.Config) }
 
+// candidatesFile is the file in the incident's folder that says of every backup why it was taken or not.
+const candidatesFile = "candidates.json"
+
 // ChooseBackup takes the newest proven backup from before the damage, or the one that a person named.
 func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (BackupRef, error) {
 	_, stop := beat(ctx)
@@ -73,7 +76,7 @@ func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (BackupRef, 
 	}
 	choice, err := c.Choose(left, in.Before, in.Want)
 	if folder, ferr := a.folder(in.Target, in.Incident); ferr == nil && in.Incident != "" {
-		if perr := folder.PutJSON("candidates.json", choice.Candidates); perr != nil {
+		if perr := folder.PutJSON(candidatesFile, choice.Candidates); perr != nil {
 			return BackupRef{}, perr
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enums "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
@@ -39,13 +40,19 @@ func exported(h *historypb.History) ([]byte, error) {
 	return temporalproto.CustomJSONMarshalOptions{Indent: "  "}.Marshal(h)
 }
 
-// timeline tells a history's events to people: steps by their summaries, what people said, and how it ended.
-func timeline(name string, h *historypb.History) ([]line, []span) {
+// told is what a history tells people: steps by their summaries, what people said, and how it ended.
+type told struct {
+	lines []line
+	spans []span
+	said  []said
+}
+
+func timeline(name string, h *historypb.History) told {
 	t := teller{name: name, steps: map[int64]scheduled{}, updates: map[int64]string{}}
 	for _, e := range h.GetEvents() {
 		t.take(e)
 	}
-	return t.lines, t.spans
+	return t.told
 }
 
 // span is one step of a history that came to its end: between the events that scheduled and completed it.
@@ -53,14 +60,21 @@ type span struct {
 	activity string // the step's registered name
 	from, to time.Time
 	event    string // that completed it
+	result   *commonpb.Payloads
+}
+
+// said is one thing that a person sent to a door.
+type said struct {
+	door  string
+	at    time.Time
+	event string // that holds the answer it got
 }
 
 type teller struct {
+	told
 	name    string
 	steps   map[int64]scheduled // by the id of the event that scheduled them
 	updates map[int64]string    // names of the Updates, by the id of the event that accepted them
-	lines   []line
-	spans   []span
 }
 
 type scheduled struct {
@@ -97,9 +111,10 @@ func (t *teller) take(e *historypb.HistoryEvent) {
 			t.say(e, "%s: attempt %d, after: %s", t.steps[a.GetScheduledEventId()].summary, a.GetAttempt(), firstLine(a.GetLastFailure().GetMessage()))
 		}
 	case enums.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-		step := t.steps[e.GetActivityTaskCompletedEventAttributes().GetScheduledEventId()]
+		a := e.GetActivityTaskCompletedEventAttributes()
+		step := t.steps[a.GetScheduledEventId()]
 		t.say(e, "%s: done", step.summary)
-		t.spans = append(t.spans, span{step.activity, step.at, e.GetEventTime().AsTime().UTC(), t.ref(e)})
+		t.spans = append(t.spans, span{step.activity, step.at, e.GetEventTime().AsTime().UTC(), t.ref(e), a.GetResult()})
 	case enums.EVENT_TYPE_ACTIVITY_TASK_FAILED:
 		a := e.GetActivityTaskFailedEventAttributes()
 		t.say(e, "%s: failed: %s", t.steps[a.GetScheduledEventId()].summary, firstLine(a.GetFailure().GetMessage()))
@@ -110,6 +125,7 @@ func (t *teller) take(e *historypb.HistoryEvent) {
 	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED:
 		a := e.GetWorkflowExecutionUpdateCompletedEventAttributes()
 		name := t.updates[a.GetAcceptedEventId()]
+		t.said = append(t.said, said{name, e.GetEventTime().AsTime().UTC(), t.ref(e)})
 		if f := a.GetOutcome().GetFailure(); f != nil {
 			t.say(e, "A person sent %s: denied: %s", name, firstLine(f.GetMessage()))
 			return
@@ -117,8 +133,12 @@ func (t *teller) take(e *historypb.HistoryEvent) {
 		t.say(e, "A person sent %s", name)
 	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
 		a := e.GetWorkflowExecutionSignaledEventAttributes()
-		if a.GetSignalName() == "alert" {
+		switch a.GetSignalName() {
+		case "alert":
 			t.say(e, "An alert arrived")
+		case "abort":
+			t.say(e, "A person sent abort")
+			t.said = append(t.said, said{"abort", e.GetEventTime().AsTime().UTC(), t.ref(e)})
 		}
 	case enums.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
 		t.say(e, "Cancellation was asked for")

@@ -3,12 +3,18 @@ package activities
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/converter"
+
 	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/catalog"
+	"github.com/battwheels/runbook/internal/incident"
 	"github.com/battwheels/runbook/internal/report"
 )
 
@@ -28,7 +34,7 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 		return Draft{}, err
 	}
 	f := facts(in)
-	var spans []span
+	var all told
 	events := 0
 	for _, e := range in.Histories {
 		h, err := history(ctx, a.Temporal, e)
@@ -36,11 +42,11 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 			return Draft{}, err
 		}
 		name, _, _ := strings.Cut(e.WorkflowID, "/")
-		lines, done := timeline(name, h)
-		for _, l := range lines {
+		this := timeline(name, h)
+		for _, l := range this.lines {
 			f.Timeline = append(f.Timeline, report.Event{At: l.at, ID: l.event, Text: l.text})
 		}
-		spans = append(spans, done...)
+		all.spans, all.said = append(all.spans, this.spans...), append(all.said, this.said...)
 		events += len(h.GetEvents())
 		data, err := exported(h)
 		if err != nil {
@@ -56,7 +62,14 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 		f.Histories = append(f.Histories, kept)
 	}
 	slices.SortStableFunc(f.Timeline, func(x, y report.Event) int { return x.At.Compare(y.At) })
+	spans := all.spans
 	cite(&f, in, spans)
+	attribute(f.Approvals, all.said)
+	if f.Plan != nil {
+		if f.Plan.PassedOver, err = passedOver(folder, f.Plan.Backup); err != nil {
+			return Draft{}, err
+		}
+	}
 	if in.SafetyDump != "" {
 		var radius backup.Diff
 		if err := folder.GetJSON(radiusFile(in.SafetyDump), &radius); err != nil {
@@ -137,15 +150,16 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 	say(&f.Verified, "ProveStaging", "Every document of the staged copy was read back and compared with the backup by digest, every index by its specification.")
 	say(&f.Verified, "ProveQuiet", "It was seen that nobody wrote to the database any more.")
 	say(&f.Verified, "VerifyRestored", "After the swap, every document and index of the live database was compared with the backup again.")
-	dumps := 0
+	what := map[string]string{
+		string(backup.Emergency): "Emergency dump of all that could be read: ",
+		string(backup.Safety):    "Safety dump of what stood there right before the swap: ",
+	}
 	for _, s := range spans {
-		if s.activity == "DumpDatabase" {
-			id := []string{in.EmergencyDump, in.SafetyDump}[min(dumps, 1)]
-			f.Kept = append(f.Kept, report.Statement{
-				Text: []string{"Emergency dump of all that could be read: ", "Safety dump of what stood there right before the swap: "}[min(dumps, 1)] + id, Event: s.event,
-			})
-			dumps++
+		var dump BackupRef
+		if s.activity != "DumpDatabase" || converter.GetDefaultDataConverter().FromPayloads(s.result, &dump) != nil {
+			continue
 		}
+		f.Kept = append(f.Kept, report.Statement{Text: cmp.Or(what[dump.Kind], "Dump: ") + dump.ID, Event: s.event})
 	}
 	if in.AuditMerged > 0 {
 		say(&f.Kept, "MergeAuditLogs", fmt.Sprintf("%d audit entries newer than the backup were put back.", in.AuditMerged))
@@ -167,6 +181,44 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 		}
 	}
 	slices.SortStableFunc(f.Phases, func(x, y report.Phase) int { return x.From.Compare(y.From) })
+}
+
+// attribute finds the event of each thing that people said: the nearest in time that came to the same door. An answer is heard a
+// little before or after the event that records it, by way of another workflow or not.
+func attribute(answers []report.Approval, heard []said) {
+	heard = slices.Clone(heard)
+	for i := range answers {
+		a := &answers[i]
+		nearest := -1
+		for j, s := range heard {
+			if s.door == a.Action && (nearest < 0 || s.at.Sub(a.At).Abs() < heard[nearest].at.Sub(a.At).Abs()) {
+				nearest = j
+			}
+		}
+		if nearest >= 0 {
+			a.Event = heard[nearest].event
+			heard = slices.Delete(heard, nearest, nearest+1)
+		}
+	}
+}
+
+// passedOver lists the backups that are newer than the one that was taken, and why each was not.
+func passedOver(folder incident.Folder, taken string) ([]report.Candidate, error) {
+	var candidates []catalog.Candidate
+	if err := folder.GetJSON(candidatesFile, &candidates); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	var over []report.Candidate
+	for _, c := range candidates {
+		if c.Entry.ID == taken {
+			return over, nil
+		}
+		over = append(over, report.Candidate{Backup: c.Entry.ID, Why: c.Why})
+	}
+	return nil, nil
 }
 
 // last is the last time that a step came to its end.

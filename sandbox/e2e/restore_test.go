@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,9 +64,7 @@ func TestCorruptionBringsEveryDocumentBack(t *testing.T) {
 	require.NotEmpty(t, w.reserved("runbook.old."))
 
 	w.await("report/"+r.Incident, "no draft", func(s workflows.Status) bool { return s.Asked != "" })
-	html, err := os.ReadFile(filepath.Join(w.storage, "incidents", "battwheels", r.Incident, "report.html"))
-	require.NoError(t, err)
-	require.Contains(t, string(html), "incident#")
+	everyStatementIsInAHistory(t, filepath.Join(w.storage, "incidents", "battwheels", r.Incident))
 
 	// Posting closes the report.
 	h, err := w.temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
@@ -219,4 +221,36 @@ func TestInputsAsTypedIntoTheWebUI(t *testing.T) {
 		require.True(t, m.Healthy, "%v", m.Findings.Problems)
 		w.record("monitor", "monitor", "")
 	})
+}
+
+var citation = regexp.MustCompile(`\b(incident|restore)#([0-9]+)\b`)
+
+// everyStatementIsInAHistory proves that each event that a report cites is in the history that is kept beside it.
+func everyStatementIsInAHistory(t *testing.T, folder string) {
+	t.Helper()
+	md, err := os.ReadFile(filepath.Join(folder, "report.md"))
+	require.NoError(t, err)
+	events := map[string]bool{}
+	for _, name := range []string{"incident", "restore"} {
+		f, err := os.Open(filepath.Join(folder, "history-"+name+".json"))
+		require.NoError(t, err)
+		h, err := client.HistoryFromJSON(f, client.HistoryJSONOptions{})
+		require.NoError(t, errors.Join(err, f.Close()))
+		for _, e := range h.GetEvents() {
+			events[fmt.Sprintf("%s#%d", name, e.GetEventId())] = true
+		}
+	}
+	cited := citation.FindAllString(string(md), -1)
+	require.Greater(t, len(cited), 30)
+	for _, c := range cited {
+		require.True(t, events[c], "the report cites %s, which no history has", c)
+	}
+	decisions := false
+	for line := range strings.Lines(string(md)) {
+		if strings.HasPrefix(line, "| ") && strings.Contains(line, "| approve") {
+			decisions = true
+			require.Regexp(t, citation, line, "a decision without its event")
+		}
+	}
+	require.True(t, decisions, "the report does not say who approved")
 }
