@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,8 +119,9 @@ func Swap(ctx context.Context, o SwapOptions) (Swapped, error) {
 }
 
 // RollBack undoes a swap, finished or not: everything that was set aside returns to its name, and the views with it. What
-// an unfinished swap has placed goes back to its stage. What a finished one has placed may have been written to by now,
-// so it is kept among the incident's old collections. Killed anywhere and run again, RollBack carries on where it was.
+// the swap has placed may have been written to by now, even where it was cut off: somebody may have started the application
+// on what it left. So it is kept among the incident's old collections. Killed anywhere and run again, RollBack carries on
+// where it was.
 //
 // A later attempt may undo what an earlier one has left half done, under its own lease and with that one's directory.
 func RollBack(ctx context.Context, o SwapOptions) (Swapped, error) {
@@ -130,15 +132,14 @@ func RollBack(ctx context.Context, o SwapOptions) (Swapped, error) {
 	j := &w.journal
 	switch j.State {
 	case "":
-		return Swapped{}, nil
+		return Swapped{}, w.nothingMoved()
 	case rolledBack:
 		return j.summary(), nil
 	case swapping, swapDone:
 		token := strconv.FormatInt(j.Token, 10)
 		for i := range j.Entries {
 			e := &j.Entries[i]
-			e.Back = e.Stage
-			if j.State == swapDone && e.Stage != "" {
+			if e.Stage != "" {
 				e.Back = j.old(strings.Join([]string{"placed", token, e.Name}, j.Mark))
 			}
 			e.Spare = j.old(strings.Join([]string{"appeared", token, e.Name}, j.Mark))
@@ -199,6 +200,54 @@ func (w *swapper) look(ctx context.Context) error {
 
 func (w *swapper) save() error { return save(w.o.Dir, swapFile, w.journal) }
 
+// fence is looked at before every change. The lease keeps other attempts off. Two runs of this one have the same lease: one
+// that was taken for dead may wake up when the other has carried the swap to its end, or rolled it back. The journal
+// tells.
+func (w *swapper) fence(ctx context.Context) error {
+	if err := w.o.Lease.Check(ctx); err != nil {
+		return err
+	}
+	var now swapJournal
+	switch err := load(w.o.Dir, swapFile, &now); {
+	case errors.Is(err, fs.ErrNotExist):
+		return w.save()
+	case err != nil:
+		return err
+	case now.State != w.journal.State || !now.BeganAt.Equal(w.journal.BeganAt):
+		return &BlockedError{"", fmt.Sprintf("%s says %q by now: another run of this attempt has gone on, and this one stops here", w.o.Dir, now.State)}
+	}
+	return nil
+}
+
+// nothingMoved makes sure that where there is no journal there was no swap: a journal that was lost leaves what was set
+// aside behind.
+func (w *swapper) nothingMoved() error {
+	known := map[string]bool{}
+	journals, err := filepath.Glob(filepath.Join(filepath.Dir(w.o.Dir), "*", swapFile))
+	if err != nil {
+		return err
+	}
+	for _, path := range journals {
+		var j swapJournal
+		if err := load(filepath.Dir(path), swapFile, &j); err != nil {
+			return err
+		}
+		for _, e := range j.Entries {
+			known[e.Old], known[e.Back], known[e.Spare] = true, true, true
+		}
+	}
+	var lost []string
+	for _, name := range sortedKeys(w.there) {
+		if of, ok := oldIncident(name); ok && of == w.o.Incident && !known[name] {
+			lost = append(lost, name)
+		}
+	}
+	if len(lost) > 0 {
+		return &BlockedError{"", fmt.Sprintf("%s was lost from %s, and this incident has set aside %s: bring that directory back, or rename these collections back by hand", swapFile, w.o.Dir, some(lost))}
+	}
+	return nil
+}
+
 func (w *swapper) end(s swapState) (Swapped, error) {
 	w.journal.State, w.journal.EndedAt = s, time.Now().UTC()
 	return w.journal.summary(), w.save()
@@ -226,7 +275,7 @@ func (w *swapper) carryOut(ctx context.Context, d direction) error {
 			return err
 		}
 		if err == nil && w.arrived(d) {
-			return w.o.Lease.Check(ctx)
+			return w.fence(ctx)
 		}
 		if !rest(ctx, firstPause) {
 			return errors.Join(ctx.Err(), err)
@@ -336,7 +385,7 @@ func (w *swapper) ownView(name string, i info) bool {
 
 // rename is the only way in which a collection enters or leaves a live name.
 func (w *swapper) rename(ctx context.Context, m move) error {
-	if err := w.o.Lease.Check(ctx); err != nil {
+	if err := w.fence(ctx); err != nil {
 		return err
 	}
 	err := rename(ctx, w.o.DB, m.from, m.to)

@@ -45,7 +45,7 @@ func (w *swapper) dropViews(ctx context.Context, leave, come []viewSpec) error {
 		if !v.same(there) {
 			return &LiveReappearedError{Collection: v.Name}
 		}
-		if err := w.o.Lease.Check(ctx); err != nil {
+		if err := w.fence(ctx); err != nil {
 			return err
 		}
 		if err := drop(ctx, w.o.DB, v.Name); err != nil {
@@ -65,7 +65,7 @@ func (w *swapper) createViews(ctx context.Context, come []viewSpec) error {
 			}
 			continue
 		}
-		if err := w.o.Lease.Check(ctx); err != nil {
+		if err := w.fence(ctx); err != nil {
 			return err
 		}
 		if err := create(ctx, w.o.DB, v.Name, &backup.Collection{Name: v.Name, Type: backup.TypeView, Options: v.Options}); err != nil {
