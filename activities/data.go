@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
@@ -151,26 +150,8 @@ func (a *Data) UndoHalfSwaps(ctx context.Context, at Attempt) ([]string, error) 
 	}
 	_, stop := beat(ctx)
 	defer stop()
-	dirs, err := filepath.Glob(filepath.Join(a.Config.Storage.Dir, "incidents", at.Target, "*", "staging-*"))
-	if err != nil {
-		return nil, err
-	}
-	var undone []string
-	for _, dir := range slices.Backward(dirs) {
-		half, err := restore.Unfinished(dir)
-		if err != nil {
-			return undone, err
-		}
-		if !half {
-			continue
-		}
-		of := filepath.Base(filepath.Dir(dir))
-		if _, err := restore.RollBack(ctx, restore.SwapOptions{DB: db, Lease: l, Incident: of, Dir: dir}); err != nil {
-			return undone, typed(ctx, fmt.Errorf("roll back the swap of incident %s that was cut off: %w", of, err))
-		}
-		undone = append(undone, of)
-	}
-	return undone, nil
+	undone, err := restore.UndoHalfSwaps(ctx, db, l, filepath.Join(a.Config.Storage.Dir, "incidents", at.Target))
+	return undone, typed(ctx, err)
 }
 
 // StageBackup loads the backup into collections of this attempt, beside the live ones.

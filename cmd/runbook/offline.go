@@ -222,7 +222,11 @@ func (o offline) restore(ctx context.Context, id string, opt offlineOptions, log
 	defer func() {
 		err = errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
 	}()
-	dir := filepath.Join(o.cfg.Storage.Dir, "incidents", o.target, r.Incident, fmt.Sprintf("staging-%d", lease.Token))
+	incidents := filepath.Join(o.cfg.Storage.Dir, "incidents", o.target)
+	if err := o.undoHalfSwaps(ctx, lease, incidents, opt, say); err != nil {
+		return r, err
+	}
+	dir := filepath.Join(incidents, r.Incident, fmt.Sprintf("staging-%d", lease.Token))
 	stage := restore.StageOptions{DB: o.db, Source: source, Lease: lease, Dir: dir, Parallel: o.Backup.Parallel}
 	say("staging it beside the live data")
 	staged, err := restore.Stage(ctx, stage)
@@ -239,8 +243,7 @@ func (o offline) restore(ctx context.Context, id string, opt offlineOptions, log
 		return r, err
 	}
 	say("seeing that nobody writes")
-	_, err = restore.Quiet(ctx, o.db, restore.QuietOptions{For: time.Duration(o.Policy.QuietFor), Self: []string{activities.AppName}})
-	if err != nil {
+	if err := o.quiet(ctx); err != nil {
 		return r, err
 	}
 	if !opt.noSafety {
@@ -269,4 +272,30 @@ func (o offline) restore(ctx context.Context, id string, opt offlineOptions, log
 		return r, found("the restored database differs from the backup: %v", v.Differences)
 	}
 	return r, nil
+}
+
+// undoHalfSwaps sees that no swap is left half-way, a playbook's or one of our own that was killed. To swap on top of one would
+// keep the wrong data: what was live before it lies in runbook.old.*, where no dump looks.
+func (o offline) undoHalfSwaps(ctx context.Context, lease restore.Lease, incidents string, opt offlineOptions, say func(string, ...any)) error {
+	halves, err := restore.HalfSwaps(incidents)
+	if err != nil || len(halves) == 0 {
+		return err
+	}
+	if opt.dryRun {
+		return found("the swap of incident %s was cut off half-way: with --yes it is rolled back first", halves[0].Incident)
+	}
+	say("seeing that nobody writes, to undo a swap that was cut off half-way")
+	if err := o.quiet(ctx); err != nil {
+		return err
+	}
+	undone, err := restore.UndoHalfSwaps(ctx, o.db, lease, incidents)
+	for _, of := range undone {
+		say("rolled back the swap of incident %s", of)
+	}
+	return err
+}
+
+func (o offline) quiet(ctx context.Context) error {
+	_, err := restore.Quiet(ctx, o.db, restore.QuietOptions{For: time.Duration(o.Policy.QuietFor), Self: []string{activities.AppName}})
+	return err
 }
