@@ -28,16 +28,19 @@ type Plan struct {
 	// the backup lacks (they would leave), Changed go back to the backup's version, Missing come back.
 	Radius      backup.Counts `json:"radius"`
 	RadiusKnown bool          `json:"radiusKnown"`
-	Collections []RadiusOf    `json:"collections,omitempty"` // the most affected ones
-	Tenants     []RadiusOf    `json:"tenants,omitempty"`     // the most affected ones
-	TenantsHit  int           `json:"tenantsHit"`
-	ComeBack    []string      `json:"comeBack,omitempty"`  // collections that the database has lost
-	MoveAside   []string      `json:"moveAside,omitempty"` // collections that the backup does not have
-	LeftAlone   []string      `json:"leftAlone,omitempty"` // what this restore does not touch
-	KeyCounts   []KeyCount    `json:"keyCounts"`
-	Writers     []string      `json:"writers"`
-	Warnings    []string      `json:"warnings,omitempty"`
-	DrawnAt     time.Time     `json:"drawnAt"`
+	// Uncounted is how many places of the database could not be read: what stands there is in no count, and lost with no
+	// trace in it.
+	Uncounted   int        `json:"uncounted,omitempty"`
+	Collections []RadiusOf `json:"collections,omitempty"` // the most affected ones
+	Tenants     []RadiusOf `json:"tenants,omitempty"`     // the most affected ones
+	TenantsHit  int        `json:"tenantsHit"`
+	ComeBack    []string   `json:"comeBack,omitempty"`  // collections that the database has lost
+	MoveAside   []string   `json:"moveAside,omitempty"` // collections that the backup does not have
+	LeftAlone   []string   `json:"leftAlone,omitempty"` // what this restore does not touch
+	KeyCounts   []KeyCount `json:"keyCounts"`
+	Writers     []string   `json:"writers"`
+	Warnings    []string   `json:"warnings,omitempty"`
+	DrawnAt     time.Time  `json:"drawnAt"`
 }
 
 // RadiusOf is the blast radius in one collection or organization.
@@ -55,6 +58,9 @@ type KeyCount struct {
 
 // Loss is how many of the database's documents would not survive the restore as they are.
 func (p Plan) Loss() int64 { return p.Radius.Added + p.Radius.Changed }
+
+// Whole says whether the blast radius counts everything: only then can a policy, or a second count, be held against it.
+func (p Plan) Whole() bool { return p.RadiusKnown && p.Uncounted == 0 }
 
 // collectionsCount is the key count that counts collections instead of documents.
 const collectionsCount = "collections"
@@ -117,8 +123,8 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		p.ComeBack, p.MoveAside = diff.GoneCollections, diff.NewCollections
 		now = keyCounts(t, live.Manifest)
 		state = digestOf(live.Manifest)
-		if n := len(live.Manifest.Unreadable); n > 0 {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("%d places of the database could not be read; what stands there is not counted.", n))
+		if p.Uncounted = len(live.Manifest.Unreadable); p.Uncounted > 0 {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%d places of the database could not be read; what stands there is not counted.", p.Uncounted))
 		}
 		if err := folder.PutJSON(radiusFile(in.Against), diff); err != nil {
 			return Plan{}, err

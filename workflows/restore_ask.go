@@ -64,7 +64,7 @@ func (r *restore) ask(ctx workflow.Context, question string, choices ...Choice) 
 func (r *restore) approval(ctx workflow.Context) (Answer, error) {
 	r.status.Plan = &r.plan
 	r.result.Plan = r.plan.Code
-	if auto := r.snap.AutoApprove; auto != nil && r.plan.RadiusKnown &&
+	if auto := r.snap.AutoApprove; auto != nil && r.plan.Whole() &&
 		r.plan.Radius.Added <= auto.MaxMissing && r.plan.Radius.Changed <= auto.MaxChanged {
 		a := Answer{Door: DoorApprove, Plan: r.plan.Code, By: "policy", Reason: fmt.Sprintf(
 			"the blast radius is within the policy: at most %d documents leave and %d change", auto.MaxMissing, auto.MaxChanged), At: workflow.Now(ctx).UTC()}
@@ -208,6 +208,10 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 			RolledBack: "Rolled back: the database is as it was before the restore.",
 			GaveUp:     "Given up. The application is " + map[bool]string{true: "stopped.", false: "as it was."}[r.stopped],
 		}[ended]
+	}
+	if r.stopped && ended != Recovered && ended != GaveUp {
+		// Starting it failed, and a person gave that up.
+		summary += " The application is stopped."
 	}
 	res.Summary = summary
 	r.status.Result, r.status.Phase, r.status.Asked = summary, string(ended), ""

@@ -171,7 +171,7 @@ func (r *restore) safetyDump(ctx workflow.Context) (Outcome, error) {
 	case choice == WithoutSafetyDump:
 		r.warn("No final safety dump was made; what was there is in the collections set aside only.")
 		r.end(ctx, stepSafety, Skipped, "left out by a person's choice")
-		r.result.DocumentsLost, r.result.LossKnown = r.plan.Loss(), r.plan.RadiusKnown
+		r.result.DocumentsLost, r.result.LossKnown = r.plan.Loss(), r.plan.Whole()
 		return "", nil
 	}
 	r.result.SafetyDump = r.safety
@@ -190,8 +190,8 @@ func (r *restore) recount(ctx workflow.Context) (Outcome, error) {
 	if err != nil || choice == GiveUp {
 		return GaveUp, err
 	}
-	r.result.DocumentsLost, r.result.LossKnown = now.Loss(), true
-	if r.plan.RadiusKnown && now.Loss() <= r.plan.Loss()+r.snap.MoreLoss {
+	r.result.DocumentsLost, r.result.LossKnown = now.Loss(), now.Whole()
+	if r.plan.RadiusKnown && now.Uncounted <= r.plan.Uncounted && now.Loss() <= r.plan.Loss()+r.snap.MoreLoss {
 		return "", nil
 	}
 	approved := r.plan
@@ -207,6 +207,7 @@ func (r *restore) recount(ctx workflow.Context) (Outcome, error) {
 		r.end(ctx, stepApprove, Failed, "rejected by "+verdict.By)
 		return Rejected, nil
 	}
+	r.result.ApprovedBy = verdict.By
 	r.end(ctx, stepApprove, Done, fmt.Sprintf("plan %s approved by %s", r.plan.Code, verdict.By))
 	return "", nil
 }

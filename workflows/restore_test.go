@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -218,7 +219,57 @@ func TestPolicyNeverApprovesWhatCouldNotBeCounted(t *testing.T) {
 	w.at(time.Minute, func() { w.says(DoorDecide, Answer{Choice: WithoutSafetyDump}, "") })
 	w.at(2*time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
 	r := w.restore(RestoreInput{})
+	approved := slices.IndexFunc(r.Answers, func(a Answer) bool { return a.Door == DoorApprove })
+	require.Equal(t, "Asha", r.Answers[approved].By, "the policy may approve the second count only")
+}
+
+// What could not be read is in no count: a radius without it may look as small as one likes.
+func TestPolicyNeverApprovesWhatCouldNotBeRead(t *testing.T) {
+	w := newWorld(t)
+	w.snap.AutoApprove = &config.AutoApprove{MaxMissing: 1e9, MaxChanged: 1e9}
+	w.plan.Uncounted = 1
+	w.at(time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
+	r := w.restore(RestoreInput{})
 	require.Equal(t, "Asha", r.ApprovedBy)
+	require.False(t, r.LossKnown)
+}
+
+func TestLessReadableThanApprovedAsksAgain(t *testing.T) {
+	w := newWorld(t)
+	w.approves()
+	w.when["Dump safety"] = func() { w.plan.Code, w.plan.Radius, w.plan.Uncounted = "CCC-333", backup.Counts{}, 3 }
+	w.at(10*time.Minute, func() {
+		require.False(t, w.ran("SwapCollections"))
+		w.says(DoorApprove, Answer{Plan: "CCC-333", By: "Ravi", Reason: "the disk is gone"}, "")
+	})
+	r := w.restore(RestoreInput{})
+	require.Equal(t, Recovered, r.Outcome)
+	require.False(t, r.LossKnown)
+	require.Equal(t, "CCC-333", r.Plan)
+	require.Equal(t, "Ravi", r.ApprovedBy, "the one who approved the plan that the result names")
+}
+
+func TestTheSummarySaysThatTheApplicationIsStopped(t *testing.T) {
+	for name, prepare := range map[string]func(w *world){
+		"rolled back": func(w *world) {
+			w.approves()
+			w.fail["VerifyRestored"] = always(final(activities.NotVerified, "invoices differ"))
+			w.at(10*time.Minute, func() { w.says(DoorDecide, Answer{Choice: RollBack}, "") })
+		},
+		"aborted": func(w *world) {
+			w.approves()
+			w.fail["Dump safety"] = always(final(activities.NoSpace, "no space"))
+			w.at(10*time.Minute, func() { w.says(DoorAbort, Answer{}, "") })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			prepare(w)
+			w.fail["StartApplication"] = always(final(activities.Refused, "it does not start"))
+			w.at(20*time.Minute, func() { w.says(DoorDecide, Answer{Choice: GiveUp}, "") })
+			require.Contains(t, w.restore(RestoreInput{}).Summary, "The application is stopped.")
+		})
+	}
 }
 
 func TestAbortAndCancelBeforeTheSwapUndoEverything(t *testing.T) {
