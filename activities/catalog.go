@@ -149,9 +149,18 @@ func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, kee
 	if err != nil {
 		return nil, err
 	}
+	incidents := filepath.Join(a.Config.Storage.Dir, "incidents", target)
+	halves, err := restore.HalfSwaps(incidents)
+	if err != nil {
+		return nil, err
+	}
 	var dropped []string
 	for _, o := range olds {
-		dir := filepath.Join(a.Config.Storage.Dir, "incidents", target, o.Incident)
+		// The playbook may be over while its restore was terminated in the middle: what it set aside is then all that there is.
+		if slices.ContainsFunc(halves, func(h restore.Half) bool { return h.Incident == o.Incident }) {
+			continue
+		}
+		dir := filepath.Join(incidents, o.Incident)
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,15 +85,9 @@ func (a *Data) DumpDatabase(ctx context.Context, in DumpInput) (BackupRef, error
 		return BackupRef{}, err
 	}
 	c := a.catalog(in.Target)
-	during := in.Incident
-	if during == "" {
-		open, err := a.openIncidents(in.Target)
-		if err != nil {
-			return BackupRef{}, err
-		}
-		if len(open) > 0 {
-			during = open[0]
-		}
+	before, err := a.during(in)
+	if err != nil {
+		return BackupRef{}, err
 	}
 	report, stop := beat(ctx)
 	defer stop()
@@ -103,12 +98,29 @@ func (a *Data) DumpDatabase(ctx context.Context, in DumpInput) (BackupRef, error
 	if err != nil {
 		return BackupRef{}, typed(ctx, err)
 	}
-	if during != "" {
+	// An incident that was opened meanwhile may have found the very damage that this backup holds.
+	during, err := a.during(in)
+	if err != nil {
+		return BackupRef{}, err
+	}
+	if during = cmp.Or(before, during); during != "" {
 		if err := c.Mark(ctx, m.Name, func(r *catalog.Record) { r.DuringIncident = during }); err != nil {
 			return BackupRef{}, err
 		}
 	}
 	return refOf(m), nil
+}
+
+// during is the incident during which a dump is made; empty where there is none.
+func (a *Data) during(in DumpInput) (string, error) {
+	if in.Incident != "" {
+		return in.Incident, nil
+	}
+	open, err := a.openIncidents(in.Target)
+	if err != nil || len(open) == 0 {
+		return "", err
+	}
+	return open[0], nil
 }
 
 // AcquireLease takes the lease on the target's data and returns its fencing token.
