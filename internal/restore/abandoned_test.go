@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -159,4 +160,23 @@ func TestRollBackWithoutItsJournalClaimsNothing(t *testing.T) {
 		_, err = RollBack(t.Context(), secondSwap)
 		require.NoError(t, err)
 	})
+}
+
+// Before the proof no TTL index stands on the staged copy: nothing that is missing there can have expired.
+func TestProveDoesNotTakeAMissingDocumentForExpired(t *testing.T) {
+	db := mongotest.Start(t).Client(t).Database("d")
+	long := bson.NewDateTimeFromTime(time.Now().Add(-time.Hour))
+	source := makeBackup(t, given{name: "orders",
+		indexes: []bson.Raw{index(t, "at_1", "at", "expireAfterSeconds", int32(60),
+			"partialFilterExpression", bson.D{{Key: "draft", Value: true}})},
+		documents: []bson.Raw{doc(t, "_id", "kept for ever", "at", long), doc(t, "_id", "new", "draft", true)},
+	})
+	o, _ := attempt(t, db, source, "r1")
+	s, err := Stage(t.Context(), o)
+	require.NoError(t, err)
+	_, err = db.Collection(s.Collections[0].Stage).DeleteOne(t.Context(), bson.D{{Key: "_id", Value: "kept for ever"}})
+	require.NoError(t, err)
+	_, err = Prove(t.Context(), o)
+	var wrong *ProofError
+	require.ErrorAs(t, err, &wrong)
 }

@@ -58,9 +58,10 @@ type content struct {
 }
 
 // compareContent compares the documents of a collection, which stands in the database under the name at, with a
-// backup's. Where TTL rules hold, a document may be missing when its time has come.
-func compareContent(ctx context.Context, db *mongo.Database, at string, s backup.Source, c *backup.Collection, t *backup.Tracker) (content, error) {
-	d, err := digest(ctx, db, at, t)
+// backup's. Where TTL rules hold, a document may be missing when its time has come; those of indexes do not hold as long as
+// the indexes are not built.
+func compareContent(ctx context.Context, db *mongo.Database, at string, s backup.Source, c *backup.Collection, how comparison) (content, error) {
+	d, err := digest(ctx, db, at, how.tracker)
 	if err != nil {
 		return content{}, err
 	}
@@ -70,7 +71,7 @@ func compareContent(ctx context.Context, db *mongo.Database, at string, s backup
 	}
 	found.wrong = &Difference{Collection: c.Name, What: fmt.Sprintf("%d documents (%d bytes, digest %s) instead of %d (%d bytes, digest %s)",
 		d.Documents, d.Bytes, d, c.Digest.Documents, c.Digest.Bytes, c.Digest)}
-	rules, err := expiriesIn(c)
+	rules, err := expiriesIn(c, how.withoutTTL)
 	if err != nil {
 		return content{}, err
 	}

@@ -47,11 +47,14 @@ func expiriesOf(options bson.Raw, specs []indexSpec) []expiry {
 	return rules
 }
 
-// expiriesIn returns the rules that hold in a collection of a backup.
-func expiriesIn(c *backup.Collection) ([]expiry, error) {
-	specs, err := specsOf(c.Indexes)
-	if err != nil {
-		return nil, err
+// expiriesIn returns the rules that hold in a collection of a backup. Its TTL indexes may not be built yet.
+func expiriesIn(c *backup.Collection, withoutTTL bool) ([]expiry, error) {
+	var specs []indexSpec
+	if !withoutTTL {
+		var err error
+		if specs, err = specsOf(c.Indexes); err != nil {
+			return nil, err
+		}
 	}
 	options, err := backup.ToBSON(c.Options)
 	if err != nil {

@@ -155,7 +155,7 @@ func compareCollection(ctx context.Context, db *mongo.Database, at string, there
 	if c.Type == backup.TypeTimeseries {
 		from = backup.BucketsPrefix + at
 	}
-	documents, err := compareContent(ctx, db, from, s, c, how.tracker)
+	documents, err := compareContent(ctx, db, from, s, c, how)
 	if err != nil {
 		return found, err
 	}
