@@ -35,7 +35,7 @@ type Entry struct {
 	Suspect        []string    `json:"suspect,omitempty"`        // reasons not to trust it, each a clause
 	DuringIncident string      `json:"duringIncident,omitempty"` // made while this incident was open
 	Time           time.Time   `json:"time,omitzero"`            // the backup's own; never a file's modification time
-	Finished       time.Time   `json:"finished,omitzero"`        // when its last document was read; Time where unknown
+	Finished       time.Time   `json:"finished,omitzero"`        // until when documents may have been read; Time where unknown
 	Collections    int         `json:"collections"`              // views are not counted: they have no data
 	Documents      int64       `json:"documents,omitempty"`      // 0 of a foreign one that was never verified
 	Bytes          int64       `json:"bytes,omitempty"`          // likewise; BSON, uncompressed
@@ -55,6 +55,7 @@ type Entry struct {
 	accepted   bool
 	damaged    bool
 	log        logged
+	written    time.Time // when the newest of its files was written
 	foreign    *config.Foreign
 }
 

@@ -1,6 +1,9 @@
 package catalog
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -84,4 +87,24 @@ func TestALongListOfCandidatesIsCutInTheError(t *testing.T) {
 	require.ErrorContains(t, err, "\n- foreign/test_database_20260204_020000: ")
 	require.ErrorContains(t, err, "\n- and 3 older ones")
 	require.NotContains(t, err.Error(), "test_database_20260203_020000:")
+}
+
+// The name of another tool's dump says when it began. Without a log, its files say how long documents were read.
+func TestADumpThatWasStillRunningWhenTheDamageBeganIsNotChosen(t *testing.T) {
+	w := newWorld(t)
+	touch := func(id string, at time.Time) {
+		require.NoError(t, filepath.WalkDir(w.dumped(id), func(path string, _ fs.DirEntry, err error) error {
+			require.NoError(t, err)
+			return os.Chtimes(path, at, at)
+		}))
+	}
+	older := w.mongodump("2026-02-23 02:00:00", usual(10))
+	touch(older, day("2026-02-25 09:00:00")) // it was copied here
+	running := w.mongodump("2026-02-24 02:00:00", usual(10))
+	touch(running, day("2026-02-24 02:30:00"))
+	for before, want := range map[string]string{"2026-02-24 02:10:00": older, "2026-02-24 02:31:00": running} {
+		choice, err := w.Choose(w.list(), day(before), "")
+		require.NoError(t, err)
+		require.Equal(t, want, choice.Entry.ID, before)
+	}
 }

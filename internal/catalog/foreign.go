@@ -18,6 +18,9 @@ import (
 // nameParts is a time in the name of a directory: YYYYMMDD_HHMMSS, with or without separators, and Z for UTC.
 const nameParts = `(\d{4})[-_.]?(\d\d)[-_.]?(\d\d)[-_.T]?(\d\d)[-_.:]?(\d\d)[-_.:]?(\d\d)(Z?)`
 
+// longestDump is how long another tool's dump may have taken. Files that are younger were copied: their times say nothing.
+const longestDump = 12 * time.Hour
+
 // source is one configured directory of another tool, ready to be looked at.
 type source struct {
 	config.Foreign
@@ -99,6 +102,8 @@ func (c *Catalog) otherEntry(s *source, name, data string, parts []string) Entry
 	e.Finished = e.Time
 	if r := e.log.run; r != nil && r.finished.After(e.Time) {
 		e.Finished = r.finished
+	} else if e.written.After(e.Time) && e.written.Sub(e.Time) <= longestDump {
+		e.Finished = e.written
 	}
 	if m, ok := c.adopted(&e); ok {
 		at, finished := e.Time, e.Finished

@@ -189,6 +189,9 @@ func (e *Entry) measure() error {
 		info, err := d.Info()
 		if err == nil {
 			e.SizeOnDisk += info.Size()
+			if info.ModTime().After(e.written) {
+				e.written = info.ModTime().UTC()
+			}
 		}
 		return skipGone(err)
 	})
