@@ -70,7 +70,8 @@ type MergeInput struct {
 type Merged struct {
 	Inserted  int64 `json:"inserted"`
 	Existing  int64 `json:"existing"`
-	Conflicts int64 `json:"conflicts,omitempty"`
+	Conflicts int64 `json:"conflicts,omitempty"` // another document stands in their place; they are in the safety dump only
+	Undated   int64 `json:"undated,omitempty"`   // their time cannot be read; likewise
 }
 
 // DumpDatabase makes a backup of a target's database. While an incident is open the backup is marked, so that it is never
@@ -280,6 +281,7 @@ func (a *Data) MergeAuditLogs(ctx context.Context, in MergeInput) (Merged, error
 		out.Inserted += m.Inserted
 		out.Existing += m.Existing
 		out.Conflicts += m.Conflicts
+		out.Undated += m.Undated
 	}
 	return out, nil
 }

@@ -26,6 +26,8 @@ type world struct {
 	t    *testing.T
 	snap activities.Snapshot
 	plan activities.Plan
+	// merged is what putting audit entries back comes to.
+	merged activities.Merged
 
 	mu    sync.Mutex
 	calls []string                        // names of the steps, in order
@@ -53,6 +55,7 @@ func newWorld(t *testing.T) *world {
 			Radius: backup.Counts{Same: 900, Added: 10, Changed: 5, Missing: 100},
 		},
 	}
+	w.merged.Inserted = 7
 	w.SetStartTime(damageBegan)
 	w.SetTestTimeout(20 * time.Second)
 	w.SetDetachedChildWait(false) // the report outlives its incident
@@ -148,7 +151,7 @@ func (w *world) mockSteps() {
 		return activities.Verified{Documents: 1000, Indexes: 300}, w.hit("VerifyRestored")
 	})
 	w.OnActivity(data.MergeAuditLogs, anything, anything).Return(func(context.Context, activities.MergeInput) (activities.Merged, error) {
-		return activities.Merged{Inserted: 7}, w.hit("MergeAuditLogs")
+		return w.merged, w.hit("MergeAuditLogs")
 	})
 	w.OnActivity(app.ProveQuiet, anything, anything).Return(func(context.Context, string) (activities.Quiet, error) {
 		return activities.Quiet{Method: "$currentOp"}, w.hit("ProveQuiet")

@@ -252,6 +252,10 @@ func (r *restore) mergeAudit(ctx workflow.Context) (string, error) {
 		long(ctx, r.snap.HostQueue, "Put back the audit entries that are newer than the backup", time.Hour),
 		data.MergeAuditLogs, activities.MergeInput{Attempt: r.attempt, Safety: r.safety}).Get(ctx, &merged)
 	r.result.AuditMerged = merged.Inserted
+	if merged.Conflicts+merged.Undated > 0 {
+		r.warn(fmt.Sprintf("Audit entries that are in safety dump %s only: %s whose place is taken by another document, %s whose time cannot be read.",
+			r.safety, count(merged.Conflicts), count(merged.Undated)))
+	}
 	return count(merged.Inserted) + " entries put back", err
 }
 

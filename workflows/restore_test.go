@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -270,6 +271,15 @@ func TestTheSummarySaysThatTheApplicationIsStopped(t *testing.T) {
 			require.Contains(t, w.restore(RestoreInput{}).Summary, "The application is stopped.")
 		})
 	}
+}
+
+func TestAuditEntriesThatAreNotPutBackAreSaid(t *testing.T) {
+	w := newWorld(t)
+	w.approves()
+	w.merged.Conflicts, w.merged.Undated = 2, 3
+	r := w.restore(RestoreInput{})
+	require.EqualValues(t, 7, r.AuditMerged)
+	require.Contains(t, strings.Join(r.Warnings, "\n"), "2 whose place is taken by another document, 3 whose time cannot be read")
 }
 
 func TestAbortAndCancelBeforeTheSwapUndoEverything(t *testing.T) {
