@@ -120,9 +120,13 @@ func (a *Catalog) ApplyRetention(ctx context.Context, target string) (Retention,
 	if err != nil {
 		return Retention{}, err
 	}
+	using, err := a.using(ctx, target)
+	if err != nil {
+		return Retention{}, err
+	}
 	now := time.Now().UTC()
 	r, err := a.catalog(target).Retain(ctx, catalog.RetainPolicy{
-		Keep: time.Duration(t.Backup.Retention), Now: now, Frozen: len(open) > 0,
+		Keep: time.Duration(t.Backup.Retention), Now: now, Frozen: len(open) > 0, Using: using,
 	})
 	if err != nil {
 		return Retention{}, typed(ctx, err)

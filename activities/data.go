@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/dump"
+	"github.com/battwheels/runbook/internal/durable"
 	"github.com/battwheels/runbook/internal/restore"
 )
 
@@ -174,6 +176,13 @@ func (a *Data) StageBackup(ctx context.Context, at Attempt) (Staged, error) {
 		return Staged{}, err
 	}
 	defer stop()
+	// From here until the lease is given back, retention leaves this backup alone: all that follows is compared with it.
+	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
+		return Staged{}, err
+	}
+	if err := durable.WriteFile(filepath.Join(o.Dir, usingFile), []byte(at.Backup), 0o600); err != nil {
+		return Staged{}, err
+	}
 	s, err := restore.Stage(ctx, o)
 	if err != nil {
 		return Staged{}, typed(ctx, err)
@@ -346,6 +355,34 @@ func (a *Data) swapping(at Attempt) (restore.SwapOptions, error) {
 		return restore.SwapOptions{}, err
 	}
 	return restore.SwapOptions{DB: db, Lease: l, Incident: at.Incident, Dir: dir}, nil
+}
+
+// usingFile holds, in an attempt's directory, the id of the backup that it restores.
+const usingFile = "using"
+
+// using lists the backups with which the restore works that holds the lease now.
+func (b *Base) using(ctx context.Context, target string) ([]string, error) {
+	db, err := b.Databases(target)
+	if err != nil {
+		return nil, err
+	}
+	token, err := restore.Holding(ctx, db)
+	if err != nil || token == 0 {
+		return nil, err
+	}
+	paths, err := filepath.Glob(filepath.Join(b.Config.Storage.Dir, "incidents", target, "*", fmt.Sprintf("staging-%d", token), usingFile))
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, path := range paths {
+		id, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, string(id))
+	}
+	return ids, nil
 }
 
 // stagingDir is this attempt's own folder: an older attempt's journal is never read.

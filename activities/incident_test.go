@@ -87,3 +87,32 @@ func TestABackupDuringWhichAnIncidentWasOpenedIsMarked(t *testing.T) {
 	require.Len(t, entries, 1)
 	require.Equal(t, "inc1", entries[0].DuringIncident)
 }
+
+// A restore that a person started without an incident freezes nothing; still it must keep what it restores.
+func TestRetentionKeepsTheBackupThatIsBeingRestored(t *testing.T) {
+	b, _, _ := shop(t)
+	d, c := &Data{Base: b}, &Catalog{Base: b}
+	const old, fresh = "20260224T020000Z-manual-aaaaaa", "20260225T020000Z-manual-bbbbbb"
+	for _, name := range []string{old, fresh} {
+		var ref BackupRef
+		perform(t, d.DumpDatabase, DumpInput{Target: "shop", Name: name, Kind: "manual"}, &ref)
+		perform(t, c.CheckBackup, CheckInput{Attempt: Attempt{Target: "shop"}, ID: name}, &ref)
+	}
+	at := Attempt{Target: "shop", Incident: "inc1", Run: "r1", Backup: old}
+	perform(t, d.AcquireLease, LeaseInput{Attempt: at}, &at.Token)
+	var staged Staged
+	perform(t, d.StageBackup, at, &staged)
+	c.Config.Targets["shop"] = later(c.Config.Targets["shop"])
+	var r Retention
+	perform(t, c.ApplyRetention, "shop", &r)
+	require.NotContains(t, r.Deleted, old)
+	require.NoError(t, d.ReleaseLease(t.Context(), at))
+	perform(t, c.ApplyRetention, "shop", &r)
+	require.Contains(t, r.Deleted, old)
+}
+
+// later lets every backup be too old.
+func later(t config.Target) config.Target {
+	t.Backup.Retention = config.Duration(time.Nanosecond)
+	return t
+}

@@ -104,6 +104,18 @@ func replaceLease(ctx context.Context, db *mongo.Database, now, next leaseDocume
 	})
 }
 
+// Holding returns the token of the lease that somebody holds on a database now, or zero.
+func Holding(ctx context.Context, db *mongo.Database) (int64, error) {
+	now, err := readLease(ctx, db)
+	if err != nil {
+		return 0, fmt.Errorf("look at the lease: %w", err)
+	}
+	if now == nil || now.Owner == "" {
+		return 0, nil
+	}
+	return now.Token, nil
+}
+
 // Held returns a lease that was acquired before, perhaps by a process that is gone. It asks no server: Check does.
 func Held(db *mongo.Database, h Holder, token int64) Lease {
 	return Lease{Holder: h, Token: token, db: db}
