@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"go.temporal.io/sdk/temporal"
+
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/dump"
@@ -25,6 +27,12 @@ type DumpInput struct {
 	Kind     string `json:"kind"`
 	Incident string `json:"incident,omitempty"`
 	Salvage  bool   `json:"salvage,omitempty"` // go around what cannot be read
+}
+
+// UndoInput undoes swaps that were cut off.
+type UndoInput struct {
+	Attempt
+	Stopped bool `json:"stopped,omitempty"` // nobody uses the database: live collections may be renamed
 }
 
 // LeaseInput takes the lease on a target's data.
@@ -153,19 +161,30 @@ func (a *Data) ReleaseLease(ctx context.Context, at Attempt) error {
 }
 
 // UndoHalfSwaps rolls back every swap of this target that was cut off and left the database neither what it was nor what it should
-// become. It needs the lease, so that nobody carries on with it, and tells which incidents they belonged to.
-func (a *Data) UndoHalfSwaps(ctx context.Context, at Attempt) ([]string, error) {
-	db, err := a.Databases(at.Target)
+// become. It needs the lease, so that nobody carries on with it, and tells which incidents they belonged to. Where there is one and
+// the application has not been stopped, it changes nothing and fails with HalfSwapped: live collections would be renamed under it.
+func (a *Data) UndoHalfSwaps(ctx context.Context, in UndoInput) ([]string, error) {
+	db, err := a.Databases(in.Target)
 	if err != nil {
 		return nil, err
 	}
-	l, err := a.lease(at)
+	l, err := a.lease(in.Attempt)
 	if err != nil {
 		return nil, err
 	}
 	_, stop := beat(ctx)
 	defer stop()
-	undone, err := restore.UndoHalfSwaps(ctx, db, l, filepath.Join(a.Config.Storage.Dir, "incidents", at.Target))
+	incidents := filepath.Join(a.Config.Storage.Dir, "incidents", in.Target)
+	halves, err := restore.HalfSwaps(incidents)
+	if err != nil {
+		return nil, err
+	}
+	if len(halves) > 0 && !in.Stopped {
+		return nil, temporal.NewNonRetryableApplicationError(fmt.Sprintf(
+			"the swap of incident %s was cut off half-way: some live collections are the backup's, some are what was there before. "+
+				"It must be rolled back before anything else, and the application must not run meanwhile", halves[0].Incident), HalfSwapped, nil)
+	}
+	undone, err := restore.UndoHalfSwaps(ctx, db, l, incidents)
 	return undone, typed(ctx, err)
 }
 

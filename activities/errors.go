@@ -25,6 +25,7 @@ const (
 	IndexRefused  = "IndexRefused"
 	LeaseHeld     = "LeaseHeld"
 	LeaseLost     = "LeaseLost"
+	HalfSwapped   = "HalfSwapped"
 	WriterFound   = "WriterFound"
 	Reappeared    = "CollectionReappeared"
 	NoSpace       = "NoSpace"

@@ -58,7 +58,7 @@ func Backup(ctx workflow.Context, in BackupInput) (BackupResult, error) {
 		return err
 	}
 
-	name := backupName(ctx, kind, workflow.GetInfo(ctx).WorkflowExecution.RunID)
+	name := backupName(ctx, kind, workflow.GetInfo(ctx).OriginalRunID)
 	err = do("Dump the database", func() (string, error) {
 		err := workflow.ExecuteActivity(long(ctx, snap.HostQueue, "Dump the database", snap.BackupTimeout), data.DumpDatabase,
 			activities.DumpInput{Target: snap.Target, Name: name, Kind: kind}).Get(ctx, &res.Backup)

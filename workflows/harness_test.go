@@ -26,6 +26,8 @@ type world struct {
 	t    *testing.T
 	snap activities.Snapshot
 	plan activities.Plan
+	// halfSwap is the incident whose swap was cut off, before this restore.
+	halfSwap string
 	// merged is what putting audit entries back comes to.
 	merged activities.Merged
 
@@ -124,8 +126,15 @@ func (w *world) mockSteps() {
 	w.OnActivity(data.AcquireLease, anything, anything).Return(func(context.Context, activities.LeaseInput) (int64, error) {
 		return int64(w.count["AcquireLease"] + 1), w.hit("AcquireLease")
 	})
-	w.OnActivity(data.UndoHalfSwaps, anything, anything).Return(func(context.Context, activities.Attempt) ([]string, error) {
-		return nil, w.hit("UndoHalfSwaps")
+	w.OnActivity(data.UndoHalfSwaps, anything, anything).Return(func(_ context.Context, in activities.UndoInput) ([]string, error) {
+		if w.halfSwap != "" && !in.Stopped {
+			_ = w.hit("FindHalfSwap")
+			return nil, final(activities.HalfSwapped, "the swap of incident "+w.halfSwap+" was cut off half-way")
+		}
+		if err := w.hit("UndoHalfSwaps"); err != nil || w.halfSwap == "" {
+			return nil, err
+		}
+		return []string{w.halfSwap}, nil
 	})
 	w.OnActivity(data.StageBackup, anything, anything).Return(func(context.Context, activities.Attempt) (activities.Staged, error) {
 		return activities.Staged{Collections: 220, Documents: 1000}, w.hit("StageBackup")

@@ -57,7 +57,7 @@ func BackupMonitor(ctx workflow.Context, in MonitorInput) (MonitorResult, error)
 	}
 	err = workflow.ExecuteActivity(patient(ctx, snap.HostQueue, "Mail the people on call: what is wrong with the backups"),
 		mails.TellPeople, activities.TellInput{
-			Target: snap.Target, Kind: activities.MailMonitor, Key: "monitor-" + workflow.GetInfo(ctx).WorkflowExecution.RunID,
+			Target: snap.Target, Kind: activities.MailMonitor, Key: "monitor-" + workflow.GetInfo(ctx).OriginalRunID,
 			Findings: &res.Findings, WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID,
 		}).Get(ctx, nil)
 	return res, err

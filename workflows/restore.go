@@ -96,15 +96,17 @@ type restore struct {
 	excluded []string // backups that failed, or that a person passed over
 	wanted   string   // the backup named with the latest decision
 	// what has been done, and so must be undone or said
-	leased    bool
-	cleared   bool // no half-made swap of an earlier attempt is left
-	emergency string
-	safety    string
-	staged    bool
-	stopped   bool
-	heeded    bool // an abort after the swap was asked about
-	asked     int  // questions and mails so far: part of each mail's key
-	result    RestoreResult
+	leased  bool
+	cleared bool // no half-made swap of an earlier attempt is left
+	// halfSwapped says that there is one, and that a person knows that the application is stopped to undo it.
+	halfSwapped bool
+	emergency   string
+	safety      string
+	staged      bool
+	stopped     bool
+	heeded      bool // an abort after the swap was asked about
+	asked       int  // questions and mails so far: part of each mail's key
+	result      RestoreResult
 }
 
 // Restore puts a target's database back to a backup. Whatever id it was started under, the work is done by
@@ -135,7 +137,7 @@ func (r *restore) setup(ctx workflow.Context) error {
 	if r.in.Incident == "" {
 		r.in.Incident = incidentID(ctx)
 	}
-	r.attempt = activities.Attempt{Target: r.snap.Target, Incident: r.in.Incident, Run: info.WorkflowExecution.RunID}
+	r.attempt = activities.Attempt{Target: r.snap.Target, Incident: r.in.Incident, Run: info.OriginalRunID}
 	r.emergency = r.in.Emergency
 	r.result = RestoreResult{Target: r.snap.Target, Incident: r.in.Incident}
 	r.status = Status{Incident: r.in.Incident, Target: r.snap.Target}

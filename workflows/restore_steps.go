@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/battwheels/runbook/activities"
@@ -83,15 +84,8 @@ func (r *restore) stage(ctx workflow.Context) (string, error) {
 		r.leased = true
 	}
 	if !r.cleared {
-		var undone []string
-		err := workflow.ExecuteActivity(
-			long(ctx, r.snap.HostQueue, "See that no earlier swap was cut off half-way, and undo it", longest),
-			data.UndoHalfSwaps, r.attempt).Get(ctx, &undone)
-		if err != nil {
+		if err := r.undoHalfSwaps(ctx); err != nil {
 			return "", err
-		}
-		for _, of := range undone {
-			r.warn("The swap of incident " + of + " had been cut off half-way; it was rolled back first.")
 		}
 		r.cleared = true
 	}
@@ -109,6 +103,33 @@ func (r *restore) stage(ctx workflow.Context) (string, error) {
 		r.warn("Left alone, not restored: " + strings.Join(staged.Skipped, ", "))
 	}
 	return note, nil
+}
+
+// undoHalfSwaps sees that no earlier swap was cut off half-way. Where one was, a person is asked first: to undo it, the application
+// is stopped, long before there is a plan to approve. Trying again says yes.
+func (r *restore) undoHalfSwaps(ctx workflow.Context) error {
+	if r.halfSwapped {
+		r.markStopped(ctx)
+		if _, err := r.quiesce(ctx); err != nil {
+			return err
+		}
+	}
+	var undone []string
+	err := workflow.ExecuteActivity(
+		long(ctx, r.snap.HostQueue, "See that no earlier swap was cut off half-way, and undo it", longest),
+		data.UndoHalfSwaps, activities.UndoInput{Attempt: r.attempt, Stopped: r.halfSwapped}).Get(ctx, &undone)
+	if is(err, activities.HalfSwapped) {
+		r.halfSwapped = true
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
+			"%s. With `%s`, it is stopped (%s) and the swap rolled back", message(err), Retry, orNothing(r.snap.Writers)), activities.HalfSwapped, nil)
+	}
+	if err != nil {
+		return err
+	}
+	for _, of := range undone {
+		r.warn("The swap of incident " + of + " had been cut off half-way; it was rolled back first.")
+	}
+	return nil
 }
 
 // prove reads the staged copy back and compares it with the backup by digest.
@@ -130,25 +151,34 @@ func (r *restore) drawPlan(ctx workflow.Context) (string, error) {
 
 // stopApplication stops every writer and proves that nobody writes any more.
 func (r *restore) stopApplication(ctx workflow.Context) (Outcome, error) {
-	r.stopped = true
-	r.result.StoppedAt = workflow.Now(ctx).UTC()
-	choice, err := r.settle(ctx, stepStop, func(ctx workflow.Context) (string, error) {
-		err := workflow.ExecuteActivity(
-			long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), 10*time.Minute),
-			app.StopApplication, r.snap.Target).Get(ctx, nil)
-		if err != nil {
-			return "", err
-		}
-		var quiet activities.Quiet
-		err = workflow.ExecuteActivity(
-			long(ctx, r.snap.HostQueue, "Prove that nobody writes any more", time.Hour),
-			app.ProveQuiet, r.snap.Target).Get(ctx, &quiet)
-		return quiet.Method, err
-	}, Retry, GiveUp)
+	r.markStopped(ctx)
+	choice, err := r.settle(ctx, stepStop, r.quiesce, Retry, GiveUp)
 	if choice == GiveUp {
 		return GaveUp, err
 	}
 	return "", err
+}
+
+// markStopped notes from when on the application may be down.
+func (r *restore) markStopped(ctx workflow.Context) {
+	if !r.stopped {
+		r.stopped = true
+		r.result.StoppedAt = workflow.Now(ctx).UTC()
+	}
+}
+
+func (r *restore) quiesce(ctx workflow.Context) (string, error) {
+	err := workflow.ExecuteActivity(
+		long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), 10*time.Minute),
+		app.StopApplication, r.snap.Target).Get(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	var quiet activities.Quiet
+	err = workflow.ExecuteActivity(
+		long(ctx, r.snap.HostQueue, "Prove that nobody writes any more", time.Hour),
+		app.ProveQuiet, r.snap.Target).Get(ctx, &quiet)
+	return quiet.Method, err
 }
 
 // safetyDump keeps what stands there right before the swap, and asks again where more would be lost than was approved.

@@ -356,6 +356,32 @@ func TestAStepIsTriedAgainBeforeAPersonIsAsked(t *testing.T) {
 	require.Zero(t, w.count["TellPeople escalate"])
 }
 
+// Live collections are renamed to undo it, so nobody may use them, and nobody stops an application unasked.
+func TestASwapThatWasCutOffIsUndoneOnlyAfterThePersonLetsTheApplicationStop(t *testing.T) {
+	w := newWorld(t)
+	w.halfSwap = "20260223T220000Z-aaaa1111"
+	w.at(time.Minute, func() {
+		require.False(t, w.ran("StopApplication"))
+		require.Contains(t, w.told[0].Question, "20260223T220000Z-aaaa1111 was cut off half-way")
+		w.says(DoorDecide, Answer{Choice: Retry}, "")
+	})
+	w.at(2*time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
+	r := w.restore(RestoreInput{Emergency: "e"})
+	require.Equal(t, Recovered, r.Outcome)
+	w.before("StopApplication", "UndoHalfSwaps")
+	w.before("ProveQuiet", "UndoHalfSwaps")
+	w.before("UndoHalfSwaps", "StageBackup")
+	require.Contains(t, r.Warnings, "The swap of incident 20260223T220000Z-aaaa1111 had been cut off half-way; it was rolled back first.")
+	require.Equal(t, damageBegan.Add(time.Minute), r.StoppedAt, "the downtime began then")
+
+	w = newWorld(t)
+	w.halfSwap = "20260223T220000Z-aaaa1111"
+	w.at(time.Minute, func() { w.says(DoorDecide, Answer{Choice: GiveUp}, "") })
+	require.Equal(t, GaveUp, w.restore(RestoreInput{Emergency: "e"}).Outcome)
+	require.False(t, w.ran("UndoHalfSwaps"))
+	require.False(t, w.ran("StopApplication"))
+}
+
 func TestLeaseHeldByAnotherEndsTheRestore(t *testing.T) {
 	w := newWorld(t)
 	w.fail["AcquireLease"] = always(final(activities.LeaseHeld, "offline restore by root@db1 since 03:10"))
