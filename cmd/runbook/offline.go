@@ -296,6 +296,6 @@ func (o offline) undoHalfSwaps(ctx context.Context, lease restore.Lease, inciden
 }
 
 func (o offline) quiet(ctx context.Context) error {
-	_, err := restore.Quiet(ctx, o.db, restore.QuietOptions{For: time.Duration(o.Policy.QuietFor), Self: []string{activities.AppName}})
+	_, err := restore.Quiet(ctx, o.db, restore.QuietOptions{For: time.Duration(o.Policy.QuietFor), Self: []string{activities.AppName}, Ignore: o.Policy.IgnoreClients})
 	return err
 }
