@@ -161,6 +161,19 @@ type Progress struct {
 	ETASeconds       float64 `json:"etaSeconds,omitempty"`
 }
 
+// Files lists the backup's files, the manifest itself left out.
+func (m *Manifest) Files() []File {
+	var files []File
+	for _, c := range m.Collections {
+		for _, f := range []File{c.Data, c.Metadata} {
+			if f.Path != "" {
+				files = append(files, f)
+			}
+		}
+	}
+	return files
+}
+
 // Source is where a backup can be read from: the directory against which its files' paths are resolved, and its
 // manifest. For our own backups Dir holds the manifest too; for foreign ones it is the other tool's directory.
 type Source struct {
