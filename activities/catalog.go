@@ -32,6 +32,12 @@ type CheckInput struct {
 	ID string `json:"id"`
 }
 
+// Synced is what became of the offsite copies: names of backups.
+type Synced struct {
+	Copied  []string `json:"copied,omitempty"`
+	Deleted []string `json:"deleted,omitempty"`
+}
+
 // Retention is what retention did.
 type Retention struct {
 	Deleted    []string `json:"deleted,omitempty"`
@@ -185,6 +191,21 @@ func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, kee
 		dropped = append(dropped, o.Incident)
 	}
 	return dropped, nil
+}
+
+// SyncOffsite copies the proven backups that have no offsite copy yet, and deletes copies that are old enough.
+func (a *Catalog) SyncOffsite(ctx context.Context, target string) (Synced, error) {
+	report, stop := beat(ctx)
+	defer stop()
+	open, err := a.openIncidents(target)
+	if err != nil {
+		return Synced{}, err
+	}
+	s, err := a.catalog(target).Sync(ctx, time.Duration(a.Config.Storage.Offsite.Keep), len(open) > 0, report)
+	if err != nil {
+		return Synced{}, typed(ctx, err)
+	}
+	return Synced{Copied: s.Copied, Deleted: s.Deleted}, nil
 }
 
 // CheckBackups looks at the backups as a suspicious person would.

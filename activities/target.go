@@ -43,6 +43,8 @@ type Snapshot struct {
 	ReportWithin  time.Duration `json:"reportWithin"`
 	BackupTimeout time.Duration `json:"backupTimeout"`
 
+	Offsite bool `json:"offsite,omitempty"` // whether proven backups are copied to a bucket
+
 	SearchAttributes []string `json:"searchAttributes,omitempty"` // that this namespace has
 }
 
@@ -67,6 +69,7 @@ func (a *Target) LoadTarget(ctx context.Context, name string) (Snapshot, error) 
 		EscalateAfter: time.Duration(t.Policy.EscalateAfter),
 		ReportWithin:  time.Duration(t.Policy.ReportWithin),
 		BackupTimeout: time.Duration(t.Backup.Timeout),
+		Offsite:       a.Config.Storage.Offsite.URL != "",
 	}
 	if t.Policy.MoreLoss != nil {
 		s.MoreLoss = *t.Policy.MoreLoss

@@ -193,6 +193,7 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base) {
 		"CheckBackup":      catalog.CheckBackup,
 		"MarkRestored":     catalog.MarkRestored,
 		"ApplyRetention":   catalog.ApplyRetention,
+		"SyncOffsite":      catalog.SyncOffsite,
 		"CheckBackups":     catalog.CheckBackups,
 		"StopApplication":  app.StopApplication,
 		"ProveQuiet":       app.ProveQuiet,

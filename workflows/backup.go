@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/battwheels/runbook/activities"
@@ -29,6 +30,8 @@ type BackupResult struct {
 	Summary   string               `json:"summary"`
 	Backup    activities.BackupRef `json:"backup"`
 	Retention activities.Retention `json:"retention"`
+	Offsite   *activities.Synced   `json:"offsite,omitempty"`
+	Warnings  []string             `json:"warnings,omitempty"`
 	Seconds   float64              `json:"seconds"`
 }
 
@@ -77,6 +80,23 @@ func Backup(ctx workflow.Context, in BackupInput) (BackupResult, error) {
 	})
 	if err != nil {
 		return res, err
+	}
+	if snap.Offsite {
+		err = do("Copy offsite", func() (string, error) {
+			err := workflow.ExecuteActivity(long(ctx, snap.HostQueue, "Copy proven backups offsite", snap.BackupTimeout),
+				catalog.SyncOffsite, snap.Target).Get(ctx, &res.Offsite)
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("%d copied, %d old copies deleted", len(res.Offsite.Copied), len(res.Offsite.Deleted)), nil
+		})
+		if temporal.IsCanceledError(err) {
+			return res, err
+		}
+		if err != nil {
+			// The backup is good all the same; the next one copies what this one could not, and the monitor tells if none does.
+			res.Warnings = append(res.Warnings, "It is not offsite yet: "+explain(err))
+		}
 	}
 	err = do("Retention", func() (string, error) {
 		err := workflow.ExecuteActivity(long(ctx, snap.HostQueue, "Delete what newer proven backups replace", time.Hour),

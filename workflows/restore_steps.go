@@ -62,7 +62,7 @@ func (r *restore) chooseBackup(ctx workflow.Context) (string, error) {
 			long(ctx, r.snap.HostQueue, "Check every byte of backup "+chosen.ID, longest),
 			catalog.CheckBackup, activities.CheckInput{Attempt: r.attempt, ID: chosen.ID}).Get(ctx, &r.backup)
 		if err == nil {
-			r.attempt.Backup = chosen.ID
+			r.attempt.Backup = r.backup.ID // fetched from offsite, it has another
 			return fmt.Sprintf("%s of %s: %s documents, every file checked", r.backup.ID, stamp(r.backup.Time), count(r.backup.Documents)), nil
 		}
 		if r.in.Backup != "" || !is(err, activities.CorruptBackup) {

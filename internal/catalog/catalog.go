@@ -9,6 +9,7 @@ import (
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/internal/offsite"
 )
 
 // State is how far a backup is known to be good. Beside it a backup may be suspect.
@@ -27,7 +28,7 @@ const Own = "runbook"
 
 // Entry is one backup as the catalog sees it now.
 type Entry struct {
-	ID             string      `json:"id"`   // NAME of our own, foreign/NAME of others, NAME.incomplete of unfinished ones
+	ID             string      `json:"id"`   // NAME of our own, offsite/NAME where only a copy is left, foreign/NAME of others, NAME.incomplete of unfinished ones
 	Name           string      `json:"name"` // the directory's
 	Origin         string      `json:"origin"`
 	Kind           backup.Kind `json:"kind"`
@@ -40,6 +41,7 @@ type Entry struct {
 	Documents      int64       `json:"documents,omitempty"`      // 0 of a foreign one that was never verified
 	Bytes          int64       `json:"bytes,omitempty"`          // likewise; BSON, uncompressed
 	SizeOnDisk     int64       `json:"sizeOnDisk"`
+	Offsite        bool        `json:"offsite,omitempty"` // a whole copy of it is in the offsite storage
 	VerifiedAt     *time.Time  `json:"verifiedAt,omitempty"`
 	RestoredAt     *time.Time  `json:"restoredAt,omitempty"`
 	Why            string      `json:"why"`  // one sentence for people
@@ -82,6 +84,7 @@ type Catalog struct {
 	Root           string           // of our own backups: STORAGE/backups/TARGET
 	ForeignRoot    string           // of what is known of others: STORAGE/foreign/TARGET
 	Foreign        []config.Foreign // directories of other tools' dumps
+	Offsite        *offsite.Bucket  // of copies; nil: there is none
 	MinCollections int              // fewer are suspect; 0: no expectation
 
 	// Now is the clock by which a backup lies in the future; nil: the system's.
@@ -97,6 +100,7 @@ func New(target string, cfg *config.Config) *Catalog {
 		Root:           filepath.Join(cfg.Storage.Dir, "backups", target),
 		ForeignRoot:    filepath.Join(cfg.Storage.Dir, "foreign", target),
 		Foreign:        t.Foreign,
+		Offsite:        bucket(cfg.Storage.Offsite.URL, cfg.Storage.Dir),
 		MinCollections: t.Monitor.MinCollections,
 	}
 }

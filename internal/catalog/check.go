@@ -45,6 +45,7 @@ func (c *Catalog) Check(ctx context.Context, now time.Time, mon config.Monitor) 
 	since := now.Add(-max(2*rpo, 48*time.Hour))
 	var f Findings
 	c.checkAge(&f, entries, now, rpo)
+	c.checkOffsite(&f, entries, now, 2*rpo)
 	for i := range entries {
 		c.checkEntry(&f, &entries[i], since)
 	}

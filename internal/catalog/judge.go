@@ -28,6 +28,7 @@ const (
 	TooOld         = "rpo"             // the newest proven backup is older than allowed
 	None           = "none"            // there is no backup
 	LogUnusable    = "log"             // the script's log tells nothing
+	NotOffsite     = "offsite"         // the newest backups lie on this host only
 )
 
 // How much smaller than its predecessor a backup may be before it is suspect, and before the monitor mentions it.
@@ -87,14 +88,14 @@ func (c *Catalog) compare(e, before *Entry, after []Entry) {
 	if e.manifest == nil && e.bases == nil {
 		return
 	}
-	finished := e.Origin == Own
+	finished := e.Origin == Own || e.Origin == Offsite
 	if e.log.known {
 		finished = c.heed(e)
 	}
 	switch {
 	case e.Collections < c.MinCollections:
 		text := fmt.Sprintf("it has %d collections where at least %d are expected", e.Collections, c.MinCollections)
-		if e.Origin != Own && !e.log.known {
+		if !finished && !e.log.known {
 			text += ", and no log says that its dump finished"
 		}
 		e.doubt(FewCollections, "%s", text)

@@ -20,6 +20,11 @@ func (c *Catalog) scan(ctx context.Context) ([]Entry, []*source, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	away, err := c.remote(ctx, entries)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries = append(entries, away...)
 	var sources []*source
 	for i := range c.Foreign {
 		s, err := c.source(i)
@@ -41,16 +46,18 @@ func (c *Catalog) scan(ctx context.Context) ([]Entry, []*source, error) {
 	return entries, sources, nil
 }
 
-// find returns the entry of that id, or of that name where only one has it.
+// find returns the entry of that id, or of that name where only one has it. The id of an offsite copy that was fetched since stands
+// for the backup on this host.
 func find(entries []Entry, id string) (*Entry, bool) {
 	var named []*Entry
+	name := strings.TrimPrefix(id, offsitePrefix)
 	for i := range entries {
 		e := &entries[i]
 		switch {
 		case e.unreadable:
 		case e.ID == id:
 			return e, true
-		case e.Name == id:
+		case e.Name == name && (name == id || e.ID == name):
 			named = append(named, e)
 		}
 	}

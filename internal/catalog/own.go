@@ -131,6 +131,9 @@ func (c *Catalog) describe(e *Entry, m *backup.Manifest) {
 	if n := len(m.Unreadable); n > 0 && e.regular() {
 		e.doubt(FewDocuments, "%s could not be read when it was made", plural(n, "part", "parts"))
 	}
+	if e.Origin == Offsite {
+		return // its files are compared when it is fetched
+	}
 	for _, col := range m.Collections {
 		for _, f := range []backup.File{col.Data, col.Metadata} {
 			if f.Path == "" {

@@ -104,6 +104,8 @@ func (c *Catalog) goes(e *Entry, newer []Entry, p RetainPolicy) (bool, string) {
 		return false, "An incident is open: nothing is deleted."
 	case slices.Contains(p.Using, e.ID), slices.Contains(p.Using, e.Name):
 		return false, "It is in use."
+	case e.Origin == Offsite:
+		return false, "It is not on this host."
 	case e.foreign != nil && !e.foreign.Retention:
 		return false, "Another tool made it and looks after it."
 	case e.Time.IsZero():
@@ -124,7 +126,7 @@ func (c *Catalog) goes(e *Entry, newer []Entry, p RetainPolicy) (bool, string) {
 	}
 	for i := range newer {
 		n := &newer[i]
-		if n.Proven() && n.Time.After(e.Time) && (n.Origin == Own || e.Origin != Own) {
+		if n.Origin != Offsite && n.Proven() && n.Time.After(e.Time) && (n.Origin == Own || e.Origin != Own) {
 			return true, fmt.Sprintf("It is %s old, and %s, which is newer and proven, replaces it.", age(old), n.ID)
 		}
 	}

@@ -14,7 +14,8 @@ import (
 // Verify reads a backup whole and records what it finds. One of our own must be byte for byte what its manifest says. One of
 // another tool is walked to the end the first time, and a manifest of it is kept; later it must be what that says. A damaged
 // backup is recorded as such and comes back as *backup.CorruptError; an unfinished or unknown one as *NoBackupError. The entry
-// may be verified and suspect all the same: its counts are then too low, or its log does not say that it finished.
+// may be verified and suspect all the same: its counts are then too low, or its log does not say that it finished. A backup of
+// which only the offsite copy is left is fetched first, and the entry returned is that of this host.
 func (c *Catalog) Verify(ctx context.Context, id string, progress func(backup.Progress)) (Entry, backup.Source, error) {
 	e, err := c.entry(ctx, id)
 	if err != nil {
@@ -22,6 +23,11 @@ func (c *Catalog) Verify(ctx context.Context, id string, progress func(backup.Pr
 	}
 	if e.Origin == Own && e.State == Incomplete {
 		return Entry{}, backup.Source{}, &NoBackupError{Target: c.Target, Want: id, Reason: clause(e.Why)}
+	}
+	if e.Origin == Offsite && !e.unreadable {
+		if e, err = c.fetch(ctx, &e, progress); err != nil {
+			return Entry{}, backup.Source{}, err
+		}
 	}
 	m, err := c.read(ctx, &e, progress)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 // why says in one sentence what a backup is good for.
 func (e *Entry) why() string {
 	switch {
+	case e.unreadable && e.Origin == Offsite:
+		return sentence(e.broken + "; backups of which the only copy is there are missing from this list")
 	case e.unreadable:
 		return sentence(e.broken + "; if runbook has no right to read it, run the worker as a user who has")
 	case e.writing:
@@ -29,6 +31,8 @@ func (e *Entry) why() string {
 		return fmt.Sprintf("It was made while the incident %s was open, may hold its damage, and is never chosen by itself.", e.DuringIncident)
 	case e.State == Restored:
 		return fmt.Sprintf("It was restored%s, and every document was proven there.", since(e.RestoredAt))
+	case e.Origin == Offsite:
+		return "It is not on this host; its copy is whole, and a restore fetches and verifies it first."
 	case e.State == Verified && e.Origin == Own:
 		return fmt.Sprintf("It was verified%s: every file and every document is as it was written.", since(e.VerifiedAt))
 	case e.State == Verified:

@@ -169,6 +169,9 @@ var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 func (c *checker) config(cfg *Config) {
 	c.temporal(&cfg.Temporal)
 	storage := c.path("storage.dir", cfg.Storage.Dir, "/var/lib/runbook")
+	if c.there("storage.offsite") {
+		c.offsite("storage.offsite", &cfg.Storage)
+	}
 	c.mail(&cfg.Mail)
 	c.webhook(&cfg.Webhook)
 	if len(cfg.Targets) == 0 {
@@ -187,6 +190,25 @@ func (c *checker) config(cfg *Config) {
 					"is %s, and storage.dir is %s; expected neither to lie in the other", f.Dir, cfg.Storage.Dir)
 			}
 		}
+	}
+}
+
+func (c *checker) offsite(path string, s *Storage) {
+	const expected = "the address of a bucket, such as s3://my-backups?region=eu-central-1, gs://my-backups, azblob://my-backups or file:///mnt/backups"
+	if !c.required(path+".url", s.Offsite.URL, expected) {
+		return
+	}
+	u, err := url.Parse(s.Offsite.URL)
+	switch {
+	case err != nil || !slices.Contains([]string{"s3", "gs", "azblob", "file"}, u.Scheme) || u.Scheme != "file" && u.Host == "":
+		c.wrong(path+".url", "is %q; expected %s", s.Offsite.URL, expected)
+	case u.User != nil:
+		c.wrong(path+".url", "has credentials in it, which do not belong into this file; set them as the service's own tools take them, such as AWS_ACCESS_KEY_ID")
+	case u.Scheme == "file" && (!filepath.IsAbs(u.Path) || nested(s.Dir, u.Path)):
+		c.wrong(path+".url", "is %q, and storage.dir is %s; expected a directory on another disk, neither in the other", s.Offsite.URL, s.Dir)
+	}
+	if c.there(path + ".keep") {
+		c.positive(path+".keep", s.Offsite.Keep)
 	}
 }
 

@@ -23,7 +23,14 @@ type Temporal struct {
 
 // Storage is where runbook keeps what it writes on this host.
 type Storage struct {
-	Dir string `yaml:"dir"` // holds backups/TARGET, foreign/TARGET and incidents/TARGET
+	Dir     string  `yaml:"dir"` // holds backups/TARGET, foreign/TARGET and incidents/TARGET
+	Offsite Offsite `yaml:"offsite"`
+}
+
+// Offsite is the bucket to which proven backups are copied. Its zero value means that there is none.
+type Offsite struct {
+	URL  string   `yaml:"url"`  // s3://BUCKET?region=…, gs://BUCKET, azblob://CONTAINER or file:///DIRECTORY
+	Keep Duration `yaml:"keep"` // older copies are deleted; default: none is
 }
 
 // Mail is the mail service.

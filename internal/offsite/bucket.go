@@ -21,25 +21,23 @@ import (
 // markerSuffix ends the name of the object that says that a copy is whole.
 const markerSuffix = "." + backup.ManifestName
 
-// Bucket is where copies are kept. It is safe for concurrent use.
+// Bucket is where copies are kept. Each call connects anew, so nothing is held while nothing is copied. It is safe for concurrent
+// use.
 type Bucket struct {
-	blobs *blob.Bucket
-	cache string
+	// URL is of gocloud.dev's form, such as s3://BUCKET?region=eu-central-1 or file:///mnt/backups. Credentials come from where each
+	// service's own tools take them: environment, files, or the host's role.
+	URL string
+	// Cache is a directory for manifests that were read once; they never change.
+	Cache string
 }
 
-// Open opens the bucket at a URL of gocloud.dev's form, such as s3://BUCKET?region=eu-central-1 or file:///mnt/backups. Credentials
-// come from where each service's own tools take them: environment, files, or the host's role. It does not yet connect. cache is a
-// directory for manifests that were read once; they never change.
-func Open(ctx context.Context, url, cache string) (*Bucket, error) {
-	b, err := blob.OpenBucket(ctx, url)
+func (b Bucket) open(ctx context.Context) (*blob.Bucket, error) {
+	blobs, err := blob.OpenBucket(ctx, b.URL)
 	if err != nil {
-		return nil, fmt.Errorf("open the offsite storage %s: %w", url, err)
+		return nil, fmt.Errorf("open the offsite storage %s: %w", b.URL, err)
 	}
-	return &Bucket{blobs: b, cache: cache}, nil
+	return blobs, nil
 }
-
-// Close ends the use of the bucket.
-func (b *Bucket) Close() error { return b.blobs.Close() }
 
 // Copy is a backup in the bucket.
 type Copy struct {
@@ -48,9 +46,14 @@ type Copy struct {
 }
 
 // List returns the copies of a target's backups, by name.
-func (b *Bucket) List(ctx context.Context, target string) ([]Copy, error) {
+func (b Bucket) List(ctx context.Context, target string) ([]Copy, error) {
+	blobs, err := b.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer blobs.Close()
 	copies := map[string]bool{}
-	it := b.blobs.List(&blob.ListOptions{Prefix: target + "/", Delimiter: "/"})
+	it := blobs.List(&blob.ListOptions{Prefix: target + "/", Delimiter: "/"})
 	for {
 		o, err := it.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -75,27 +78,32 @@ func (b *Bucket) List(ctx context.Context, target string) ([]Copy, error) {
 }
 
 // Delete removes a copy. One whose deletion was interrupted is no longer whole; deleting it again removes the rest.
-func (b *Bucket) Delete(ctx context.Context, target, name string) error {
-	if err := b.remove(ctx, marker(target, name)); err != nil {
-		return fmt.Errorf("delete the offsite copy of %s: %w", name, err)
+func (b Bucket) Delete(ctx context.Context, target, name string) error {
+	blobs, err := b.open(ctx)
+	if err != nil {
+		return err
 	}
-	it := b.blobs.List(&blob.ListOptions{Prefix: target + "/" + name + "/"})
+	defer blobs.Close()
+	if err := remove(ctx, blobs, marker(target, name)); err != nil {
+		return wrap("delete", name, err)
+	}
+	it := blobs.List(&blob.ListOptions{Prefix: target + "/" + name + "/"})
 	for {
 		o, err := it.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return b.forget(target, name)
+			return wrap("delete", name, b.forget(target, name))
 		}
 		if err == nil {
-			err = b.remove(ctx, o.Key)
+			err = remove(ctx, blobs, o.Key)
 		}
 		if err != nil {
-			return fmt.Errorf("delete the offsite copy of %s: %w", name, err)
+			return wrap("delete", name, err)
 		}
 	}
 }
 
-func (b *Bucket) remove(ctx context.Context, key string) error {
-	if err := b.blobs.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+func remove(ctx context.Context, blobs *blob.Bucket, key string) error {
+	if err := blobs.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
 		return err
 	}
 	return nil

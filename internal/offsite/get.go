@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
 	"golang.org/x/sync/errgroup"
 
@@ -20,12 +21,17 @@ import (
 )
 
 // Manifest reads the manifest of a whole copy. A copy that is not there, or not whole, is fs.ErrNotExist.
-func (b *Bucket) Manifest(ctx context.Context, target, name string) (*backup.Manifest, error) {
+func (b Bucket) Manifest(ctx context.Context, target, name string) (*backup.Manifest, error) {
 	path := b.cached(target, name)
 	if m, err := backup.ReadManifest(path); err == nil {
 		return m, nil
 	}
-	content, err := b.blobs.ReadAll(ctx, marker(target, name))
+	blobs, err := b.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer blobs.Close()
+	content, err := blobs.ReadAll(ctx, marker(target, name))
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return nil, fmt.Errorf("offsite copy of %s: %w", name, fs.ErrNotExist)
 	}
@@ -45,11 +51,11 @@ func (b *Bucket) Manifest(ctx context.Context, target, name string) (*backup.Man
 	return m, nil
 }
 
-func (b *Bucket) cached(target, name string) string {
-	return filepath.Join(b.cache, target, name+".json")
+func (b Bucket) cached(target, name string) string {
+	return filepath.Join(b.Cache, target, name+".json")
 }
 
-func (b *Bucket) forget(target, name string) error {
+func (b Bucket) forget(target, name string) error {
 	if err := os.Remove(b.cached(target, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("offsite copy of %s: %w", name, err)
 	}
@@ -60,7 +66,7 @@ func (b *Bucket) forget(target, name string) error {
 // file compared with the manifest while it is written, the manifest last, then renamed. An interrupted attempt carries on: files that
 // are there are checked and kept. A backup that is there already stays as it is. A file that is not what the manifest says is
 // *backup.CorruptError; too little space is *SpaceError. progress may be nil; its bytes are those of files.
-func (b *Bucket) Get(ctx context.Context, target, name, root string, progress func(backup.Progress)) (backup.Source, error) {
+func (b Bucket) Get(ctx context.Context, target, name, root string, progress func(backup.Progress)) (backup.Source, error) {
 	dir := filepath.Join(root, name)
 	if m, err := backup.ReadManifest(dir); err == nil {
 		return backup.Source{Dir: dir, Manifest: m}, nil
@@ -69,6 +75,11 @@ func (b *Bucket) Get(ctx context.Context, target, name, root string, progress fu
 	if err != nil {
 		return backup.Source{}, err
 	}
+	blobs, err := b.open(ctx)
+	if err != nil {
+		return backup.Source{}, err
+	}
+	defer blobs.Close()
 	part := dir + backup.IncompleteSuffix
 	if err := os.MkdirAll(filepath.Join(part, m.Database), 0o750); err != nil {
 		return backup.Source{}, wrap("fetch", name, err)
@@ -90,7 +101,7 @@ func (b *Bucket) Get(ctx context.Context, target, name, root string, progress fu
 			if err := limited.Err(); err != nil {
 				return err
 			}
-			if err := b.receive(limited, object(target, name, f.Path), part, f); err != nil {
+			if err := receive(limited, blobs, object(target, name, f.Path), part, f); err != nil {
 				return err
 			}
 			t.Add(f.Path, 0, f.Size)
@@ -133,12 +144,12 @@ func finish(manifest, part, dir string, files []backup.File) error {
 }
 
 // receive writes one file, unless it is there already and what it should be.
-func (b *Bucket) receive(ctx context.Context, key, dir string, f backup.File) (err error) {
+func receive(ctx context.Context, blobs *blob.Bucket, key, dir string, f backup.File) (err error) {
 	path := filepath.Join(dir, filepath.FromSlash(f.Path))
 	if same, err := holds(path, f); err != nil || same {
 		return err
 	}
-	r, err := b.blobs.NewReader(ctx, key, nil)
+	r, err := blobs.NewReader(ctx, key, nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return &backup.CorruptError{File: key, Reason: "it is missing"}
 	}

@@ -47,13 +47,10 @@ func made(t *testing.T) backup.Source {
 }
 
 // bucket opens a directory as a bucket, and returns both.
-func bucket(t *testing.T) (*Bucket, string) {
+func bucket(t *testing.T) (Bucket, string) {
 	t.Helper()
 	dir := t.TempDir()
-	b, err := Open(t.Context(), fileURL(dir), t.TempDir())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.Close()) })
-	return b, dir
+	return Bucket{URL: fileURL(dir), Cache: t.TempDir()}, dir
 }
 
 func fileURL(dir string) string {
@@ -89,9 +86,7 @@ func TestACopyComesBackByteForByteOnAnotherHost(t *testing.T) {
 	require.Empty(t, list, "another target, whose name begins alike")
 
 	// The other host knows the bucket and nothing else.
-	other, err := Open(t.Context(), fileURL(dir), t.TempDir())
-	require.NoError(t, err)
-	defer other.Close()
+	other := Bucket{URL: fileURL(dir), Cache: t.TempDir()}
 	var last backup.Progress
 	got, err := other.Get(t.Context(), target, name, t.TempDir(), func(p backup.Progress) { last = p })
 	require.NoError(t, err)
@@ -206,7 +201,10 @@ func TestACopyIsGoneFromTheListBeforeItsFilesAre(t *testing.T) {
 	s := made(t)
 	b, dir := bucket(t)
 	require.NoError(t, b.Put(t.Context(), target, s, nil))
-	require.NoError(t, b.remove(t.Context(), marker(target, name)))
+	blobs, err := b.open(t.Context())
+	require.NoError(t, err)
+	defer blobs.Close()
+	require.NoError(t, remove(t.Context(), blobs, marker(target, name)))
 	list, err := b.List(t.Context(), target)
 	require.NoError(t, err)
 	require.Equal(t, []Copy{{name, false}}, list, "what an interrupted deletion leaves")
@@ -219,7 +217,7 @@ func TestACopyIsGoneFromTheListBeforeItsFilesAre(t *testing.T) {
 
 func TestABucketThatCannotBeOpenedIsNamed(t *testing.T) {
 	for _, address := range []string{"s4://bucket", "bucket", "file:///no/such/directory"} {
-		_, err := Open(t.Context(), address, t.TempDir())
+		_, err := Bucket{URL: address, Cache: t.TempDir()}.List(t.Context(), target)
 		require.ErrorContains(t, err, address)
 	}
 }

@@ -27,9 +27,14 @@ const sumKey = "sha256"
 // compared with the manifest while it is read, so that a damaged backup is never copied as a good one (*backup.CorruptError). What
 // an interrupted attempt has copied already is not sent again. A copy that is whole stays as it is. progress may be nil; its
 // bytes are those of files.
-func (b *Bucket) Put(ctx context.Context, target string, s backup.Source, progress func(backup.Progress)) error {
+func (b Bucket) Put(ctx context.Context, target string, s backup.Source, progress func(backup.Progress)) error {
 	name := s.Manifest.Name
-	if whole, err := b.blobs.Exists(ctx, marker(target, name)); err != nil || whole {
+	blobs, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer blobs.Close()
+	if whole, err := blobs.Exists(ctx, marker(target, name)); err != nil || whole {
 		return wrap("copy", name, err)
 	}
 	files := s.Manifest.Files()
@@ -41,7 +46,7 @@ func (b *Bucket) Put(ctx context.Context, target string, s backup.Source, progre
 			if err := limited.Err(); err != nil {
 				return err
 			}
-			if err := b.send(limited, object(target, name, f.Path), s.Dir, f); err != nil {
+			if err := send(limited, blobs, object(target, name, f.Path), s.Dir, f); err != nil {
 				return err
 			}
 			t.Add(f.Path, 0, f.Size)
@@ -52,7 +57,7 @@ func (b *Bucket) Put(ctx context.Context, target string, s backup.Source, progre
 	if err := g.Wait(); err != nil {
 		return wrap("copy", name, err)
 	}
-	if err := b.complete(ctx, target, name, files); err != nil {
+	if err := complete(ctx, blobs, target, name, files); err != nil {
 		return wrap("copy", name, err)
 	}
 	manifest, err := os.ReadFile(filepath.Join(s.Dir, backup.ManifestName))
@@ -60,7 +65,7 @@ func (b *Bucket) Put(ctx context.Context, target string, s backup.Source, progre
 		return wrap("copy", name, err)
 	}
 	for _, key := range []string{object(target, name, backup.ManifestName), marker(target, name)} {
-		if err := b.blobs.WriteAll(ctx, key, manifest, &blob.WriterOptions{ContentType: "application/json"}); err != nil {
+		if err := blobs.WriteAll(ctx, key, manifest, &blob.WriterOptions{ContentType: "application/json"}); err != nil {
 			return wrap("copy", name, err)
 		}
 	}
@@ -70,8 +75,8 @@ func (b *Bucket) Put(ctx context.Context, target string, s backup.Source, progre
 }
 
 // send writes one file, unless it is there already. Nothing stands under its name before all of it has arrived.
-func (b *Bucket) send(ctx context.Context, key, dir string, f backup.File) (err error) {
-	there, err := b.blobs.Attributes(ctx, key)
+func send(ctx context.Context, blobs *blob.Bucket, key, dir string, f backup.File) (err error) {
+	there, err := blobs.Attributes(ctx, key)
 	switch {
 	case err == nil && there.Size == f.Size && there.Metadata[sumKey] == f.SHA256:
 		return nil
@@ -87,7 +92,7 @@ func (b *Bucket) send(ctx context.Context, key, dir string, f backup.File) (err 
 	// Ending the context before Close drops what was written.
 	ctx, drop := context.WithCancel(ctx)
 	defer drop()
-	w, err := b.blobs.NewWriter(ctx, key, &blob.WriterOptions{
+	w, err := blobs.NewWriter(ctx, key, &blob.WriterOptions{
 		ContentType: "application/octet-stream", Metadata: map[string]string{sumKey: f.SHA256},
 	})
 	if err != nil {
@@ -107,9 +112,9 @@ func (b *Bucket) send(ctx context.Context, key, dir string, f backup.File) (err 
 }
 
 // complete looks whether every file arrived in its full length.
-func (b *Bucket) complete(ctx context.Context, target, name string, files []backup.File) error {
+func complete(ctx context.Context, blobs *blob.Bucket, target, name string, files []backup.File) error {
 	sizes := map[string]int64{}
-	it := b.blobs.List(&blob.ListOptions{Prefix: target + "/" + name + "/"})
+	it := blobs.List(&blob.ListOptions{Prefix: target + "/" + name + "/"})
 	for {
 		o, err := it.Next(ctx)
 		if errors.Is(err, io.EOF) {
