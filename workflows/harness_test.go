@@ -63,6 +63,7 @@ func newWorld(t *testing.T) *world {
 	w.SetDetachedChildWait(false) // the report outlives its incident
 	w.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: RestoreID("battwheels"), TaskQueue: TaskQueue})
 	w.RegisterWorkflowWithOptions(Restore, workflow.RegisterOptions{Name: "Restore"})
+	w.RegisterWorkflowWithOptions(Backup, workflow.RegisterOptions{Name: "Backup"})
 	w.RegisterWorkflowWithOptions(IncidentReport, workflow.RegisterOptions{Name: "IncidentReport"})
 	w.RegisterWorkflowWithOptions(DatabaseCorruption, workflow.RegisterOptions{Name: "DatabaseCorruption"})
 	for _, a := range []any{
@@ -122,6 +123,12 @@ func (w *world) mockSteps() {
 	})
 	w.OnActivity(catalog.CheckBackup, anything, anything).Return(func(_ context.Context, in activities.CheckInput) (activities.BackupRef, error) {
 		return ref(in.ID), w.hit("CheckBackup")
+	})
+	w.OnActivity(catalog.SyncOffsite, anything, anything).Return(func(context.Context, string) (activities.Synced, error) {
+		return activities.Synced{Copied: []string{"newest"}}, w.hit("SyncOffsite")
+	})
+	w.OnActivity(catalog.ApplyRetention, anything, anything).Return(func(context.Context, string) (activities.Retention, error) {
+		return activities.Retention{Kept: 3}, w.hit("ApplyRetention")
 	})
 	w.OnActivity(data.AcquireLease, anything, anything).Return(func(context.Context, activities.LeaseInput) (int64, error) {
 		return int64(w.count["AcquireLease"] + 1), w.hit("AcquireLease")

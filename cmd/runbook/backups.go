@@ -21,9 +21,9 @@ func (a *app) backups() *cobra.Command {
 func (a *app) backupsList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list [TARGET]",
-		Short: "List every backup on this host, newest first, with what is known of it",
-		Long: `List every backup on this host, newest first: runbook's own and those of other tools, half-written ones too, each with
-its state and the reason for it. It reads directories only: no server is asked.
+		Short: "List every backup, newest first, with what is known of it",
+		Long: `List every backup, newest first: runbook's own, those of other tools, and those of which only the offsite copy is left,
+half-written ones too, each with its state and the reason for it. It reads directories and the offsite storage; no server is asked.
 
 ` + exitHelp,
 		Example: "  runbook backups list battwheels\n  runbook backups list --json",
@@ -47,7 +47,11 @@ its state and the reason for it. It reads directories only: no server is asked.
 					return
 				}
 				for _, e := range entries {
-					fmt.Fprintf(w, "%s\n  %s · %s · %s ago\n", e.ID, e.State, e.Time.UTC().Format("2006-01-02 15:04:05 UTC"), time.Since(e.Time).Round(time.Minute))
+					where := ""
+					if e.Offsite && e.Origin == catalog.Own {
+						where = " · offsite too"
+					}
+					fmt.Fprintf(w, "%s\n  %s · %s · %s ago%s\n", e.ID, e.State, e.Time.UTC().Format("2006-01-02 15:04:05 UTC"), time.Since(e.Time).Round(time.Minute), where)
 					if e.Why != "" {
 						fmt.Fprintf(w, "  %s\n", e.Why)
 					}
