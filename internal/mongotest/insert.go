@@ -2,6 +2,7 @@ package mongotest
 
 import (
 	"errors"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 )
@@ -59,6 +60,12 @@ func insert(r *request, dst []byte) ([]byte, error) {
 		return dst, err
 	}
 	s := r.server
+	if err := s.pause(r, s.insertCost*time.Duration(len(docs)), nil); err != nil {
+		return dst, err
+	}
+	if s.discards {
+		return appendCount(dst, "n", int64(len(docs))), nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.forInsert(ns)

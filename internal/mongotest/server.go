@@ -29,6 +29,8 @@ type Server struct {
 	replicaSet string
 	version    version
 	address    string
+	discards   bool
+	insertCost time.Duration // of each document
 	started    time.Time
 	done       chan struct{}
 	workers    sync.WaitGroup
@@ -83,6 +85,24 @@ func WithVersion(text string) Option {
 func WithAddress(address string) Option {
 	return func(s *Server) error {
 		s.address = address
+		return nil
+	}
+}
+
+// WithDiscard makes the server acknowledge inserted documents without keeping, checking or counting them: what is then
+// measured is the client. Everything else is as ever; a cursor finds the collections empty.
+func WithDiscard() Option {
+	return func(s *Server) error {
+		s.discards = true
+		return nil
+	}
+}
+
+// WithInsertCost makes each inserted document take so much time. It passes without using a processor, on each connection
+// by itself, as on a server with cores of its own.
+func WithInsertCost(each time.Duration) Option {
+	return func(s *Server) error {
+		s.insertCost = each
 		return nil
 	}
 }
