@@ -2,6 +2,7 @@ package mongotest
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
@@ -63,7 +64,7 @@ func insert(r *request, dst []byte) ([]byte, error) {
 	if err := s.pause(r, s.insertCost*time.Duration(len(docs)), nil); err != nil {
 		return dst, err
 	}
-	if s.discards {
+	if s.discards && !slices.Contains(s.keeps, ns.coll) {
 		return appendCount(dst, "n", int64(len(docs))), nil
 	}
 	s.mu.Lock()

@@ -30,6 +30,7 @@ type Server struct {
 	version    version
 	address    string
 	discards   bool
+	keeps      []string      // names of collections, where others discard
 	insertCost time.Duration // of each document
 	started    time.Time
 	done       chan struct{}
@@ -90,10 +91,11 @@ func WithAddress(address string) Option {
 }
 
 // WithDiscard makes the server acknowledge inserted documents without keeping, checking or counting them: what is then
-// measured is the client. Everything else is as ever; a cursor finds the collections empty.
-func WithDiscard() Option {
+// measured is the client. Everything else is as ever; a cursor finds the collections empty. Collections named in but are
+// kept: a lease, say, in small messages.
+func WithDiscard(but ...string) Option {
 	return func(s *Server) error {
-		s.discards = true
+		s.discards, s.keeps = true, but
 		return nil
 	}
 }
