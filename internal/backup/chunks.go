@@ -17,13 +17,47 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// chunkBudget bounds the unpacked bytes that one reader holds ahead of its consumer. A larger member is let through
-// alone.
-const chunkBudget = 24 << 20
+// readAhead bounds the unpacked bytes that a reader by itself holds ahead of its consumer.
+const readAhead = 24 << 20
+
+// ReadAhead bounds the unpacked bytes that several readers together hold ahead of their consumers. A member that is larger
+// is let through alone.
+type ReadAhead struct {
+	bytes  int64
+	budget *semaphore.Weighted
+}
+
+// NewReadAhead returns a ReadAhead of so many bytes.
+func NewReadAhead(bytes int64) *ReadAhead {
+	return &ReadAhead{bytes, semaphore.NewWeighted(bytes)}
+}
+
+// stretches are buffers for what is read and unpacked. Most members are a little larger than MemberSize, and packed a
+// good deal smaller.
+var stretches = sync.Pool{New: func() any { return new([]byte) }}
+
+const largestKept = 2 * MemberSize
+
+// stretch returns a buffer of that length. Its content is arbitrary.
+func stretch(n int) *[]byte {
+	b := stretches.Get().(*[]byte)
+	if cap(*b) < n {
+		*b = make([]byte, n, max(n, MemberSize+MemberSize/16))
+	}
+	*b = (*b)[:n]
+	return b
+}
+
+// reuse takes a buffer back that nobody looks at any more. Huge ones are left to the garbage collector.
+func reuse(b *[]byte) {
+	if b != nil && cap(*b) <= largestKept {
+		stretches.Put(b)
+	}
+}
 
 // chunk is a stretch of a file's content, in the file's order. ready closes when data or err is set.
 type chunk struct {
-	data   []byte
+	data   *[]byte
 	err    error
 	weight int64
 	ready  chan struct{}
@@ -34,14 +68,14 @@ type chunks struct {
 	path   string
 	cancel context.CancelFunc
 	order  chan *chunk
-	budget *semaphore.Weighted
+	ahead  *ReadAhead
 	work   sync.WaitGroup
-	held   int64 // weight of the chunk that the consumer has
+	held   *chunk // that the consumer has
 
 	file File // of the whole file; set once order is closed without an error
 }
 
-func openChunks(ctx context.Context, path string) (*chunks, error) {
+func openChunks(ctx context.Context, path string, ahead *ReadAhead) (*chunks, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -51,7 +85,7 @@ func openChunks(ctx context.Context, path string) (*chunks, error) {
 		path:   path,
 		cancel: cancel,
 		order:  make(chan *chunk, runtime.GOMAXPROCS(0)+1),
-		budget: semaphore.NewWeighted(chunkBudget),
+		ahead:  ahead,
 	}
 	s.work.Add(1)
 	go func() {
@@ -72,8 +106,8 @@ func openChunks(ctx context.Context, path string) (*chunks, error) {
 
 // next returns the next stretch, or io.EOF. It is valid until the following call.
 func (s *chunks) next(ctx context.Context) ([]byte, error) {
-	s.budget.Release(s.held)
-	s.held = 0
+	s.release(s.held)
+	s.held = nil
 	var c *chunk
 	var ok bool
 	select {
@@ -87,19 +121,36 @@ func (s *chunks) next(ctx context.Context) ([]byte, error) {
 		}
 		return nil, io.EOF
 	}
+	s.held = c
 	select {
 	case <-c.ready:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	s.held = c.weight
-	return c.data, c.err
+	if c.err != nil {
+		return nil, c.err
+	}
+	return *c.data, nil
+}
+
+// release gives back what a chunk takes of memory.
+func (s *chunks) release(c *chunk) {
+	if c == nil {
+		return
+	}
+	<-c.ready
+	s.ahead.budget.Release(c.weight)
+	reuse(c.data)
 }
 
 // close stops reading and waits for every goroutine of it.
 func (s *chunks) close() {
 	s.cancel()
 	s.work.Wait()
+	s.release(s.held)
+	for c := range s.order {
+		s.release(c)
+	}
 }
 
 func (s *chunks) produce(ctx context.Context, f *os.File) error {
@@ -137,11 +188,14 @@ func (s *chunks) gunzip(ctx context.Context, r *bufio.Reader) error {
 			}
 			return errors.Join(s.stream(ctx, z), z.Close())
 		}
-		member := make([]byte, n)
-		if _, err := io.ReadFull(r, member); err != nil {
+		member := stretch(n)
+		if _, err := io.ReadFull(r, *member); err != nil {
 			return err
 		}
-		if err := s.put(ctx, contentLength(member), func() ([]byte, error) { return unpack(member) }); err != nil {
+		if err := s.put(ctx, contentLength(*member), func() (*[]byte, error) {
+			defer reuse(member)
+			return unpack(*member)
+		}); err != nil {
 			return err
 		}
 	}
@@ -150,10 +204,11 @@ func (s *chunks) gunzip(ctx context.Context, r *bufio.Reader) error {
 // stream passes on what a reader gives, in stretches of MemberSize.
 func (s *chunks) stream(ctx context.Context, r io.Reader) error {
 	for {
-		data := make([]byte, MemberSize)
-		n, err := io.ReadFull(r, data)
+		data := stretch(MemberSize)
+		n, err := io.ReadFull(r, *data)
 		if n > 0 {
-			if err := s.put(ctx, n, func() ([]byte, error) { return data[:n], nil }); err != nil {
+			*data = (*data)[:n]
+			if err := s.put(ctx, n, func() (*[]byte, error) { return data, nil }); err != nil {
 				return err
 			}
 		}
@@ -170,14 +225,15 @@ func (s *chunks) stream(ctx context.Context, r io.Reader) error {
 	}
 }
 
-func (s *chunks) put(ctx context.Context, size int, unpack func() ([]byte, error)) error {
-	c := &chunk{weight: min(int64(size), chunkBudget), ready: make(chan struct{})}
-	if err := s.budget.Acquire(ctx, c.weight); err != nil {
+func (s *chunks) put(ctx context.Context, size int, unpack func() (*[]byte, error)) error {
+	c := &chunk{weight: min(int64(size), s.ahead.bytes), ready: make(chan struct{})}
+	if err := s.ahead.budget.Acquire(ctx, c.weight); err != nil {
 		return err
 	}
 	select {
 	case s.order <- c:
 	case <-ctx.Done():
+		s.ahead.budget.Release(c.weight)
 		return ctx.Err()
 	}
 	s.work.Add(1)

@@ -18,11 +18,16 @@ import (
 // damage ends the sequence with a *CorruptError, so whoever has acted on the documents must be able to take that back.
 // A view has no documents.
 func (s Source) Documents(ctx context.Context, c *Collection) iter.Seq2[bson.Raw, error] {
+	return s.DocumentsAhead(ctx, c, NewReadAhead(readAhead))
+}
+
+// DocumentsAhead is Documents for one of several readers that share what they hold in memory.
+func (s Source) DocumentsAhead(ctx context.Context, c *Collection, ahead *ReadAhead) iter.Seq2[bson.Raw, error] {
 	return func(yield func(bson.Raw, error) bool) {
 		if c.Data.Path == "" {
 			return
 		}
-		r, err := openDocuments(ctx, filepath.Join(s.Dir, filepath.FromSlash(c.Data.Path)))
+		r, err := openDocumentsAhead(ctx, filepath.Join(s.Dir, filepath.FromSlash(c.Data.Path)), ahead)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -54,7 +59,11 @@ type documents struct {
 }
 
 func openDocuments(ctx context.Context, path string) (*documents, error) {
-	source, err := openChunks(ctx, path)
+	return openDocumentsAhead(ctx, path, NewReadAhead(readAhead))
+}
+
+func openDocumentsAhead(ctx context.Context, path string, ahead *ReadAhead) (*documents, error) {
+	source, err := openChunks(ctx, path, ahead)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &CorruptError{File: path, Reason: "it is missing"}
 	}

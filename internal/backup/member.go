@@ -88,29 +88,39 @@ func contentLength(member []byte) int {
 var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
 
 // unpack returns a member's content, and fails unless its length and CRC are what the member says.
-func unpack(member []byte) ([]byte, error) {
+func unpack(member []byte) (*[]byte, error) {
 	n := contentLength(member)
 	if n > maxMember {
 		return nil, errors.New("gzip: a member is longer than any that runbook writes")
 	}
+	content := stretch(n)
+	if err := inflate(*content, member); err != nil {
+		reuse(content)
+		return nil, err
+	}
+	return content, nil
+}
+
+// inflate fills content, whose length is the one that the member claims.
+func inflate(content, member []byte) error {
 	in := bytes.NewReader(member[memberHeader : len(member)-memberTrailer])
 	z := inflaters.Get().(io.ReadCloser)
 	defer inflaters.Put(z)
 	if err := z.(flate.Resetter).Reset(in, nil); err != nil {
-		return nil, fmt.Errorf("gzip: %w", err)
+		return fmt.Errorf("gzip: %w", err)
 	}
-	content := make([]byte, n, n+1)
 	if _, err := io.ReadFull(z, content); err != nil {
-		return nil, fmt.Errorf("gzip: %w", err)
+		return fmt.Errorf("gzip: %w", err)
 	}
-	if more, err := io.ReadFull(z, content[n:n+1]); more != 0 || !errors.Is(err, io.EOF) {
-		return nil, errors.New("gzip: a member is longer than it says")
+	var beyond [1]byte
+	if more, err := io.ReadFull(z, beyond[:]); more != 0 || !errors.Is(err, io.EOF) {
+		return errors.New("gzip: a member is longer than it says")
 	}
 	if in.Len() != 0 {
-		return nil, errors.New("gzip: unread bytes at a member's end")
+		return errors.New("gzip: unread bytes at a member's end")
 	}
 	if crc32.ChecksumIEEE(content) != binary.LittleEndian.Uint32(member[len(member)-8:]) {
-		return nil, errors.New("gzip: invalid checksum")
+		return errors.New("gzip: invalid checksum")
 	}
-	return content, nil
+	return nil
 }

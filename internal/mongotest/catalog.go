@@ -78,7 +78,12 @@ func listCollections(r *request, dst []byte) ([]byte, error) {
 	defer s.mu.RUnlock()
 	var docs []document
 	if db := s.databases[r.db]; db != nil {
-		for _, name := range db.names() {
+		names := db.names
+		// Asked for one by name, the server does not look at all.
+		if name := text(subdocument(r.body, "filter"), "name"); name != "" {
+			names = func() []string { return db.named(name) }
+		}
+		for _, name := range names() {
 			c := db.colls[name]
 			if d := c.describe(false); match != nil && !match(d) {
 				continue

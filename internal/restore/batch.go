@@ -14,12 +14,11 @@ import (
 	"github.com/battwheels/runbook/internal/backup"
 )
 
-// A batch is sent when it has batchBytes or as many documents as the server digests well. A single document may be
-// larger: 16 MiB fit into a message of 48.
+// A batch that is merged into live data is sent when it has batchBytes or mostDocuments. A single document may be larger:
+// 16 MiB fit into a message of 48.
 const (
 	batchBytes    = 4 << 20
 	mostDocuments = 1000
-	fewDocuments  = 50
 )
 
 // batch is documents on their way to the server: the raw array of an insert command.
@@ -41,7 +40,7 @@ func newBatch() *batch {
 
 func (b *batch) free() {
 	// One that grew with a huge document is not worth keeping.
-	if cap(b.array) <= 2*batchBytes {
+	if cap(b.array) <= 2*largestBatch {
 		batches.Put(b)
 	}
 }
@@ -84,11 +83,14 @@ func (b *batch) command(collection string, ordered bool) bson.D {
 	return command
 }
 
+// keyEndAndEmpty is the end of a key, and eight bytes of an empty timestamp.
+var keyEndAndEmpty = make([]byte, 9)
+
 // emptyTimestamp says whether a document has, at its top level, a Timestamp(0, 0): servers replace it by the current
 // time on insert unless told not to. On _id they do not.
 func emptyTimestamp(doc bson.Raw) bool {
-	// Few documents have the type's byte at all, so that most are not taken apart.
-	if bytes.IndexByte(doc, byte(bson.TypeTimestamp)) < 0 {
+	// Few documents have so many zeros in a row, so that most are not taken apart.
+	if !bytes.Contains(doc, keyEndAndEmpty) {
 		return false
 	}
 	elements, err := doc.Elements()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/metrics"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -152,14 +153,14 @@ func watchMemory(b *testing.B) (peak func() uint64) {
 	runtime.GC()
 	var most atomic.Uint64
 	stop := make(chan struct{})
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}} // the dead ones not yet collected included
 	var g errgroup.Group
 	g.Go(func() error {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			most.Store(max(most.Load(), m.HeapAlloc))
+			metrics.Read(sample)
+			most.Store(max(most.Load(), sample[0].Value.Uint64()))
 			select {
 			case <-tick.C:
 			case <-stop:

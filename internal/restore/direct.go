@@ -102,7 +102,7 @@ func loadInPlace(ctx context.Context, o StageOptions, sc StagedCollection) error
 	if err := o.Lease.Check(ctx); err != nil {
 		return err
 	}
-	l, err := newLoader(ctx, o, Staging{Token: o.Lease.Token}, nil)
+	l, err := newLoader(ctx, o, Staging{Token: o.Lease.Token}, nil, nil)
 	if err != nil {
 		return err
 	}

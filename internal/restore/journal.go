@@ -55,15 +55,19 @@ func openJournal[E any](dir, name string) (*journal[E], []E, error) {
 	return &journal[E]{file: f}, entries, nil
 }
 
-// add appends an entry. It is on disk when add returns.
-func (j *journal[E]) add(e E) error {
-	line, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("write journal: %w", err)
+// add appends entries. They are on disk when add returns.
+func (j *journal[E]) add(entries ...E) error {
+	var lines []byte
+	for _, e := range entries {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("write journal: %w", err)
+		}
+		lines = append(append(lines, line...), '\n')
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.file.Write(append(line, '\n')); err != nil {
+	if _, err := j.file.Write(lines); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	if err := j.file.Sync(); err != nil {

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -18,32 +20,50 @@ import (
 )
 
 const (
-	// writers is how many batches of one collection are on their way at a time.
-	writers = 4
-	// inFlight bounds the bytes of all batches on their way. The driver holds about two copies of each.
-	inFlight = 4 * batchBytes
+	// inFlight bounds the bytes of all batches on their way. The driver holds about three copies of each.
+	inFlight = 20 << 20
+	// unpackedAhead bounds what is unpacked before there is room for it in a batch.
+	unpackedAhead = 20 << 20
+	// mostInBatch is less than the documents that any server takes in one command.
+	mostInBatch = 10_000
 	// startOvers bounds how often an ordered collection is begun again after a broken connection.
 	startOvers = 3
+	// A small collection takes a share of a place among those that are loaded at a time: most of its time it waits for
+	// answers.
+	smallCollection = 1 << 20
+	smallShare      = 4
+	// leaseFor is for how long a look at the lease is good enough to stage another collection: whoever takes over drops
+	// this attempt's staging in any case.
+	leaseFor = 200 * time.Millisecond
 )
 
-// loader loads a backup's collections into their staged ones.
+// loader loads a backup's collections into their staged ones. All collections share its bounds of memory, and what it
+// has learnt of the server.
 type loader struct {
 	o          StageOptions
 	token      int64
+	there      map[string]info // what the database had when this run began
 	journal    *journal[milestone]
 	budget     *semaphore.Weighted
-	perBatch   atomic.Int64 // documents; falls when the server is slow
+	ahead      *backup.ReadAhead
+	pace       *pace
+	loading    atomic.Int64 // collections that are loaded right now
 	replicaSet bool
 	tracker    *backup.Tracker
+
+	leaseMu   sync.Mutex
+	leaseSeen time.Time
 }
 
-func newLoader(ctx context.Context, o StageOptions, s Staging, j *journal[milestone]) (*loader, error) {
+func newLoader(ctx context.Context, o StageOptions, s Staging, there map[string]info, j *journal[milestone]) (*loader, error) {
 	h, err := ask(ctx, o.DB)
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{o: o, token: s.Token, journal: j, budget: semaphore.NewWeighted(inFlight), replicaSet: h.SetName != ""}
-	l.perBatch.Store(mostDocuments)
+	l := &loader{
+		o: o, token: s.Token, there: there, journal: j, replicaSet: h.SetName != "", pace: newPace(),
+		budget: semaphore.NewWeighted(inFlight), ahead: backup.NewReadAhead(unpackedAhead),
+	}
 	l.tracker = backup.NewTracker(backup.Progress{
 		Step: "staging", CollectionsTotal: len(s.Collections), DocumentsTotal: s.Documents, BytesTotal: s.Bytes,
 	}, o.Progress)
@@ -67,27 +87,64 @@ func (l *loader) finished(s Staging, done []milestone, there map[string]info) ma
 	return finished
 }
 
+// all loads what is not finished, the largest first. The indexes of a collection are built while others are loaded.
 func (l *loader) all(ctx context.Context, s Staging, finished map[string]bool) error {
-	err := l.o.each(ctx, s, func(ctx context.Context, i int) error {
-		sc := s.Collections[i]
-		if sc.Skipped == "" {
-			if finished[sc.Name] {
-				l.tracker.Add(sc.Name, sc.Documents, sc.Bytes)
-			} else if err := l.collection(ctx, sc); err != nil {
-				return err
+	parallel := int64(l.o.parallel())
+	loads, builds := semaphore.NewWeighted(parallel*smallShare), semaphore.NewWeighted(parallel)
+	g, ctx := errgroup.WithContext(ctx)
+	notes := make(chan note)
+	g.Go(func() error { return l.keep(ctx, notes) })
+	g.Go(func() error {
+		defer close(notes)
+		work, working := errgroup.WithContext(ctx)
+		for _, i := range s.largestFirst() {
+			sc := s.Collections[i]
+			if sc.Skipped != "" || finished[sc.Name] {
+				if finished[sc.Name] {
+					l.tracker.Add(sc.Name, sc.Documents, sc.Bytes)
+				}
+				l.tracker.Done()
+				continue
 			}
+			share := int64(smallShare)
+			if sc.Bytes < smallCollection && parallel > 1 {
+				share = 1
+			}
+			if loads.Acquire(working, share) != nil {
+				break // because another one has failed
+			}
+			work.Go(func() error {
+				loaded := sync.OnceFunc(func() { loads.Release(share) })
+				defer loaded()
+				t := turn{loaded: loaded, builds: builds, notes: notes}
+				if parallel == 1 {
+					t.loaded = func() {} // strictly one after another
+				}
+				if err := l.collection(working, sc, t); err != nil {
+					return err
+				}
+				l.tracker.Done()
+				return nil
+			})
 		}
-		l.tracker.Done()
-		return nil
+		return errors.Join(work.Wait(), ctx.Err())
 	})
-	if err == nil {
-		l.tracker.Finish()
+	if err := g.Wait(); err != nil {
+		return err
 	}
-	return err
+	l.tracker.Finish()
+	return nil
+}
+
+// turn is a collection's turn among the others.
+type turn struct {
+	loaded func() // makes room for the next one; nothing where it was called already
+	builds *semaphore.Weighted
+	notes  chan<- note
 }
 
 // collection loads one collection from its beginning, and notes it in the journal when it is whole.
-func (l *loader) collection(ctx context.Context, sc StagedCollection) error {
+func (l *loader) collection(ctx context.Context, sc StagedCollection, t turn) error {
 	c, err := l.o.collectionOf(sc)
 	if err != nil {
 		return err
@@ -95,12 +152,15 @@ func (l *loader) collection(ctx context.Context, sc StagedCollection) error {
 	if err := checkMetadata(l.o.Source, c); err != nil {
 		return err
 	}
-	if err := l.o.Lease.Check(ctx); err != nil {
+	if err := l.checkLease(ctx); err != nil {
 		return err
 	}
+	_, there := l.there[sc.Stage]
 	for n := 1; ; n++ {
-		if err := drop(ctx, l.o.DB, sc.Stage); err != nil {
-			return err
+		if there || n > 1 {
+			if err := drop(ctx, l.o.DB, sc.Stage); err != nil {
+				return err
+			}
 		}
 		if err := create(ctx, l.o.DB, sc.Stage, c); err != nil {
 			return err
@@ -113,121 +173,117 @@ func (l *loader) collection(ctx context.Context, sc StagedCollection) error {
 			return err
 		}
 	}
-	if err := buildIndexes(ctx, l.o.DB, sc.Stage, c, l.replicaSet, func(s indexSpec) bool { return !s.ttl() }); err != nil {
+	t.loaded()
+	if err := t.builds.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	uuid, err := uuidOf(ctx, l.o.DB, sc.Stage)
+	err = buildIndexes(ctx, l.o.DB, sc.Stage, c, l.replicaSet, func(s indexSpec) bool { return !s.ttl() })
+	t.builds.Release(1)
 	if err != nil {
 		return err
 	}
-	return l.journal.add(milestone{Token: l.token, Manifest: l.o.Source.Manifest.Checksum, Collection: sc.Name, UUID: uuid})
+	kept := make(chan struct{})
+	select {
+	case t.notes <- note{sc, kept}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-kept:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// documents streams a collection's file to the server. One goroutine reads and packs, several send.
+// checkLease is Lease.Check, unless it was looked at just now.
+func (l *loader) checkLease(ctx context.Context) error {
+	l.leaseMu.Lock()
+	defer l.leaseMu.Unlock()
+	if time.Since(l.leaseSeen) < leaseFor {
+		return nil
+	}
+	if err := l.o.Lease.Check(ctx); err != nil {
+		return err
+	}
+	l.leaseSeen = time.Now()
+	return nil
+}
+
+// note is a collection that is whole. kept closes once the journal has it.
+type note struct {
+	sc   StagedCollection
+	kept chan struct{}
+}
+
+// keep writes what is whole into the journal, all that has come since the last time with one flush to the disk.
+func (l *loader) keep(ctx context.Context, notes <-chan note) error {
+	for {
+		var list []note
+		select {
+		case n, ok := <-notes:
+			if !ok {
+				return nil
+			}
+			list = append(list, n)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for more := true; more; {
+			select {
+			case n, ok := <-notes:
+				if more = ok; ok {
+					list = append(list, n)
+				}
+			default:
+				more = false
+			}
+		}
+		if err := l.note(ctx, list); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *loader) note(ctx context.Context, list []note) error {
+	names := make(bson.A, len(list))
+	for i, n := range list {
+		names[i] = n.sc.Stage
+	}
+	at, err := listed(ctx, l.o.DB, bson.D{{Key: "name", Value: bson.D{{Key: "$in", Value: names}}}})
+	if err != nil {
+		return err
+	}
+	whole := make([]milestone, len(list))
+	for i, n := range list {
+		whole[i] = milestone{
+			Token: l.token, Manifest: l.o.Source.Manifest.Checksum, Collection: n.sc.Name, UUID: at[n.sc.Stage].uuid,
+		}
+	}
+	if err := l.journal.add(whole...); err != nil {
+		return err
+	}
+	for _, n := range list {
+		close(n.kept)
+	}
+	return nil
+}
+
+// documents streams a collection's file to the server. One goroutine packs batches, several send them.
 func (l *loader) documents(ctx context.Context, sc StagedCollection, c *backup.Collection) error {
 	options, err := backup.ToBSON(c.Options)
 	if err != nil {
 		return err
 	}
-	ordered := truth(options.Lookup("capped"))
-	senders := writers
-	if ordered {
-		senders = 1
-	}
+	l.loading.Add(1)
+	defer l.loading.Add(-1)
 	g, ctx := errgroup.WithContext(ctx)
-	packed := make(chan *batch)
+	s := &sending{l: l, ctx: ctx, sc: sc, ordered: truth(options.Lookup("capped")), group: g, packed: make(chan *batch)}
 	g.Go(func() error {
-		defer close(packed)
-		return l.pack(ctx, c, packed)
+		defer close(s.packed)
+		return s.pack(c)
 	})
-	for range senders {
-		g.Go(func() error {
-			for b := range packed {
-				err := l.send(ctx, sc, b, ordered)
-				l.budget.Release(weight(b))
-				b.free()
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
 	return g.Wait()
-}
-
-// pack reads the file into batches. The file is compared with the manifest at its end: all of it may have been sent by
-// then, to where it harms nobody.
-func (l *loader) pack(ctx context.Context, c *backup.Collection, packed chan<- *batch) error {
-	b := newBatch()
-	put := func() error {
-		b.close()
-		if err := l.budget.Acquire(ctx, weight(b)); err != nil {
-			return err
-		}
-		select {
-		case packed <- b:
-			b = newBatch()
-			return nil
-		case <-ctx.Done():
-			l.budget.Release(weight(b))
-			return ctx.Err()
-		}
-	}
-	for doc, err := range l.o.Source.Documents(ctx, c) {
-		if err != nil {
-			return err
-		}
-		if n := len(b.documents); n > 0 && (n >= int(l.perBatch.Load()) || b.size()+len(doc) > batchBytes) {
-			if err := put(); err != nil {
-				return err
-			}
-		}
-		b.add(doc)
-	}
-	if len(b.documents) == 0 {
-		return nil
-	}
-	return put()
-}
-
-func weight(b *batch) int64 { return min(int64(b.size()), inFlight) }
-
-// send inserts a batch. A server that takes long for one gets smaller ones: so a lost connection costs little, and a
-// cancelled attempt ends soon.
-func (l *loader) send(ctx context.Context, sc StagedCollection, b *batch, ordered bool) error {
-	began := time.Now()
-	there, err := insert(ctx, l.o.DB, sc.Stage, sc.Name, b, ordered)
-	if err != nil {
-		return err
-	}
-	if len(there) > 0 {
-		same, err := alike(ctx, l.o.DB, sc.Stage, b, there)
-		if err != nil {
-			return err
-		}
-		for _, n := range there {
-			if !same[n] {
-				return &RefusedError{
-					Collection: sc.Name, What: "document _id " + nameOf(b.at(n)), Code: codeDuplicateKey,
-					Reason: "another document with this _id stands in the backup, or was written to the staged collection",
-				}
-			}
-		}
-	}
-	l.adapt(len(b.documents), time.Since(began))
-	l.tracker.Add(sc.Name, int64(len(b.documents)), int64(b.size()))
-	return nil
-}
-
-func (l *loader) adapt(sent int, took time.Duration) {
-	now := l.perBatch.Load()
-	switch {
-	case took > time.Second:
-		l.perBatch.CompareAndSwap(now, max(now/2, fewDocuments))
-	case took < 200*time.Millisecond && int64(sent) >= now:
-		l.perBatch.CompareAndSwap(now, min(now*2, mostDocuments))
-	}
 }
 
 // checkMetadata proves the metadata file. What it says is in the manifest, and restored from there.

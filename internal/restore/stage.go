@@ -113,7 +113,7 @@ func Stage(ctx context.Context, o StageOptions) (Staging, error) {
 	if err != nil {
 		return Staging{}, err
 	}
-	l, err := newLoader(ctx, o, s, j)
+	l, err := newLoader(ctx, o, s, there, j)
 	if err != nil {
 		return Staging{}, errors.Join(err, j.close())
 	}
@@ -221,16 +221,21 @@ func (o StageOptions) collectionOf(sc StagedCollection) (*backup.Collection, err
 	return c, nil
 }
 
-// each works on the staged collections, the largest first so that none of them is begun last, several at a time.
-func (o StageOptions) each(ctx context.Context, s Staging, do func(context.Context, int) error) error {
+// largestFirst orders the staged collections so that no large one is begun last.
+func (s Staging) largestFirst() []int {
 	order := make([]int, len(s.Collections))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s.Collections[b].Bytes, s.Collections[a].Bytes) })
+	return order
+}
+
+// each works on the staged collections, several at a time.
+func (o StageOptions) each(ctx context.Context, s Staging, do func(context.Context, int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(o.parallel())
-	for _, i := range order {
+	for _, i := range s.largestFirst() {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err

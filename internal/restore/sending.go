@@ -1,0 +1,140 @@
+package restore
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+// sending is one collection on its way to the server.
+type sending struct {
+	l       *loader
+	ctx     context.Context //nolint:containedctx // a sending lives as long as the call that began it
+	sc      StagedCollection
+	ordered bool
+	group   *errgroup.Group
+	packed  chan *batch
+	senders atomic.Int64
+}
+
+// pack reads the file into batches. The file is compared with the manifest at its end: all of it may have been sent by
+// then, to where it harms nobody.
+func (s *sending) pack(c *backup.Collection) error {
+	b := newBatch()
+	size := s.l.pace.setting().bytes
+	for doc, err := range s.l.o.Source.DocumentsAhead(s.ctx, c, s.l.ahead) {
+		if err != nil {
+			return err
+		}
+		if n := len(b.documents); n > 0 && (n == mostInBatch || b.size()+len(doc) > size) {
+			if err := s.put(b); err != nil {
+				return err
+			}
+			b, size = newBatch(), s.l.pace.setting().bytes
+		}
+		b.add(doc)
+	}
+	if len(b.documents) == 0 {
+		b.free()
+		return nil
+	}
+	if s.senders.Load() > 0 {
+		return s.put(b)
+	}
+	// All of a small collection is sent right here.
+	if err := s.admit(b); err != nil {
+		return err
+	}
+	return s.send(b)
+}
+
+// admit waits until there is room for another batch on its way.
+func (s *sending) admit(b *batch) error {
+	b.close()
+	return s.l.budget.Acquire(s.ctx, weight(b))
+}
+
+func weight(b *batch) int64 { return min(int64(b.size()), inFlight) }
+
+// put hands a batch to a sender that is free, or to another one while the pace allows for more.
+func (s *sending) put(b *batch) error {
+	if err := s.admit(b); err != nil {
+		return err
+	}
+	select {
+	case s.packed <- b:
+		return nil
+	default:
+	}
+	if n := s.senders.Load(); n < s.allowed() {
+		s.senders.Add(1)
+		s.group.Go(func() error { return s.work(b) })
+		return nil
+	}
+	s.l.pace.wait()
+	select {
+	case s.packed <- b:
+		return nil
+	case <-s.ctx.Done():
+		s.l.budget.Release(weight(b))
+		return s.ctx.Err()
+	}
+}
+
+// allowed is how many senders this collection may have: its share of the writers, or one where the order counts.
+func (s *sending) allowed() int64 {
+	if s.ordered {
+		return 1
+	}
+	among := max(s.l.loading.Load(), 1)
+	return max((int64(s.l.pace.setting().writers)+among-1)/among, 1)
+}
+
+// work sends batches until there are no more, or too many senders.
+func (s *sending) work(b *batch) error {
+	for {
+		if err := s.send(b); err != nil {
+			return err
+		}
+		if n := s.senders.Load(); n > s.allowed() && s.senders.CompareAndSwap(n, n-1) {
+			return nil
+		}
+		var more bool
+		if b, more = <-s.packed; !more {
+			return nil
+		}
+	}
+}
+
+// send inserts a batch.
+func (s *sending) send(b *batch) error {
+	defer b.free()
+	defer s.l.budget.Release(weight(b))
+	began := time.Now()
+	there, err := insert(s.ctx, s.l.o.DB, s.sc.Stage, s.sc.Name, b, s.ordered)
+	if err != nil {
+		return err
+	}
+	if len(there) > 0 {
+		same, err := alike(s.ctx, s.l.o.DB, s.sc.Stage, b, there)
+		if err != nil {
+			return err
+		}
+		for _, n := range there {
+			if !same[n] {
+				return &RefusedError{
+					Collection: s.sc.Name, What: "document _id " + nameOf(b.at(n)), Code: codeDuplicateKey,
+					Reason: "another document with this _id stands in the backup, or was written to the staged collection",
+				}
+			}
+		}
+	}
+	now := time.Now()
+	s.l.pace.done(b.size(), now.Sub(began), now)
+	s.l.tracker.Add(s.sc.Name, int64(len(b.documents)), int64(b.size()))
+	return nil
+}
