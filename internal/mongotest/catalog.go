@@ -78,13 +78,15 @@ func listCollections(r *request, dst []byte) ([]byte, error) {
 	defer s.mu.RUnlock()
 	var docs []document
 	if db := s.databases[r.db]; db != nil {
-		names := db.names
-		// Asked for one by name, the server does not look at all.
-		if name := text(subdocument(r.body, "filter"), "name"); name != "" {
-			names = func() []string { return db.named(name) }
+		names, exact := namesIn(subdocument(r.body, "filter"))
+		if !exact {
+			names = db.names()
 		}
-		for _, name := range names() {
+		for _, name := range names {
 			c := db.colls[name]
+			if c == nil {
+				continue
+			}
 			if d := c.describe(false); match != nil && !match(d) {
 				continue
 			}
@@ -92,6 +94,30 @@ func listCollections(r *request, dst []byte) ([]byte, error) {
 		}
 	}
 	return r.appendFirst(dst, r.listCursor(namespace{r.db, "$cmd.listCollections"}, docs), size, false)
+}
+
+// namesIn returns the names that a filter of listCollections asks for, where it asks for no more than these: like the real
+// server, this one then does not go through all collections.
+func namesIn(filter document) (names []string, exact bool) {
+	v, _ := lookup(filter, "name")
+	if name, ok := v.StringValueOK(); ok {
+		return []string{name}, true
+	}
+	d, _ := v.DocumentOK()
+	in, ok := lookup(d, "$in")
+	array, isArray := in.ArrayOK()
+	if !ok || !isArray {
+		return nil, false
+	}
+	for e := range elements(document(array)) {
+		name, ok := e.Value().StringValueOK()
+		if !ok {
+			return nil, false
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), true
 }
 
 // sizeOfCursor is the size of the first batch for commands that take it in a document of its own.

@@ -29,7 +29,6 @@ type conn struct {
 	id     int64
 	ended  chan struct{}
 	out    []byte
-	shared []byte // where large messages are read that nobody keeps
 
 	mu     sync.Mutex
 	app    string
@@ -61,7 +60,8 @@ func (c *conn) exchange(in io.Reader) error {
 	if length < headerSize || length > maxMessageSize+headerSize {
 		return fmt.Errorf("message of %d bytes", length)
 	}
-	body, err := c.read(in, int(length-headerSize))
+	body, answered, err := c.read(in, int(length-headerSize))
+	defer answered()
 	if err != nil {
 		return err
 	}
@@ -83,19 +83,22 @@ func (c *conn) exchange(in io.Reader) error {
 	}
 }
 
-// read reads a message. Inserted documents stay where it was read: it is never written to again. Only where none are kept
-// large messages, which are inserts, share one place.
-func (c *conn) read(in io.Reader, length int) ([]byte, error) {
+// read reads a message, and says what is to be done when it is answered. Inserted documents stay where it was read: it is
+// never written to again. Only where none are kept do large messages, which are inserts, take turns in one place.
+func (c *conn) read(in io.Reader, length int) (body []byte, answered func(), err error) {
 	const large = 256 << 10
-	var body []byte
-	if c.server.discards && length > large {
-		c.shared = slices.Grow(c.shared[:0], length)
-		body = c.shared[:length]
-	} else {
+	if !c.server.discards || length <= large {
 		body = make([]byte, length)
+		_, err = io.ReadFull(in, body)
+		return body, func() {}, err
 	}
-	_, err := io.ReadFull(in, body)
-	return body, err
+	place, ok := c.server.places.Get().(*[]byte)
+	if !ok {
+		place = new([]byte)
+	}
+	*place = slices.Grow((*place)[:0], length)[:length]
+	_, err = io.ReadFull(in, *place)
+	return *place, func() { c.server.places.Put(place) }, err
 }
 
 func (c *conn) answer(req *request, id int32, wanted bool) error {

@@ -31,6 +31,7 @@ type Server struct {
 	address    string
 	discards   bool
 	keeps      []string      // names of collections, where others discard
+	places     sync.Pool     // where large messages are read that nobody keeps
 	insertCost time.Duration // of each document
 	started    time.Time
 	done       chan struct{}

@@ -52,13 +52,6 @@ func (d *database) names() []string {
 	return names
 }
 
-func (d *database) named(name string) []string {
-	if d.colls[name] == nil {
-		return nil
-	}
-	return []string{name}
-}
-
 // The types of collection, as listCollections names them.
 const (
 	typeCollection = "collection"

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -26,6 +28,7 @@ type batch struct {
 	array     []byte
 	documents []int // where each document's bytes begin
 	timestamp bool  // a document has an empty timestamp that the server would fill in
+	weight    int64 // what it holds of a loader's budget
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -34,18 +37,26 @@ func newBatch() *batch {
 	b := batches.Get().(*batch)
 	b.array = append(b.array[:0], 0, 0, 0, 0)
 	b.documents = b.documents[:0]
-	b.timestamp = false
+	b.timestamp, b.weight = false, 0
 	return b
 }
 
 func (b *batch) free() {
-	// One that grew with a huge document is not worth keeping.
 	if cap(b.array) <= 2*largestBatch {
 		batches.Put(b)
+		return
 	}
+	// Of a huge document the driver has made three copies, all garbage now. Were they left until the collector comes by
+	// itself, the heap would grow to twice what it needs.
+	b.array = nil
+	runtime.GC()
 }
 
 func (b *batch) add(doc bson.Raw) {
+	const header, end = 12, 1
+	if len(doc) > largestBatch {
+		b.array = slices.Grow(b.array, len(doc)+header+end)
+	}
 	b.array = append(b.array, byte(bson.TypeEmbeddedDocument))
 	b.array = strconv.AppendInt(b.array, int64(len(b.documents)), 10)
 	b.array = append(b.array, 0)

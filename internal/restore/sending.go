@@ -36,7 +36,19 @@ func (s *sending) pack(c *backup.Collection) error {
 			}
 			b, size = newBatch(), s.l.pace.setting().bytes
 		}
+		if len(doc) <= largestBatch {
+			b.add(doc)
+			continue
+		}
+		// A huge one is copied only when there is room for it.
+		if err := s.admit(b, len(doc)); err != nil {
+			return err
+		}
 		b.add(doc)
+		if err := s.put(b); err != nil {
+			return err
+		}
+		b = newBatch()
 	}
 	if len(b.documents) == 0 {
 		b.free()
@@ -46,25 +58,31 @@ func (s *sending) pack(c *backup.Collection) error {
 		return s.put(b)
 	}
 	// All of a small collection is sent right here.
-	if err := s.admit(b); err != nil {
+	if err := s.admit(b, b.size()); err != nil {
 		return err
 	}
+	b.close()
 	return s.send(b)
 }
 
-// admit waits until there is room for another batch on its way.
-func (s *sending) admit(b *batch) error {
-	b.close()
-	return s.l.budget.Acquire(s.ctx, weight(b))
+// admit waits until there is room for another batch on its way, of about so many bytes.
+func (s *sending) admit(b *batch, bytes int) error {
+	weight := min(int64(bytes), inFlight)
+	if err := s.l.budget.Acquire(s.ctx, weight); err != nil {
+		return err
+	}
+	b.weight = weight
+	return nil
 }
-
-func weight(b *batch) int64 { return min(int64(b.size()), inFlight) }
 
 // put hands a batch to a sender that is free, or to another one while the pace allows for more.
 func (s *sending) put(b *batch) error {
-	if err := s.admit(b); err != nil {
-		return err
+	if b.weight == 0 {
+		if err := s.admit(b, b.size()); err != nil {
+			return err
+		}
 	}
+	b.close()
 	select {
 	case s.packed <- b:
 		return nil
@@ -80,7 +98,7 @@ func (s *sending) put(b *batch) error {
 	case s.packed <- b:
 		return nil
 	case <-s.ctx.Done():
-		s.l.budget.Release(weight(b))
+		s.l.budget.Release(b.weight)
 		return s.ctx.Err()
 	}
 }
@@ -113,7 +131,7 @@ func (s *sending) work(b *batch) error {
 // send inserts a batch.
 func (s *sending) send(b *batch) error {
 	defer b.free()
-	defer s.l.budget.Release(weight(b))
+	defer s.l.budget.Release(b.weight)
 	began := time.Now()
 	there, err := insert(s.ctx, s.l.o.DB, s.sc.Stage, s.sc.Name, b, s.ordered)
 	if err != nil {
