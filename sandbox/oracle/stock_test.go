@@ -53,7 +53,7 @@ func dumpArgs(uri, database, dir string, more ...string) []string {
 }
 
 // stockRestore restores a packed dump as the stock tool does, into a database of another name.
-func stockRestore(t *testing.T, uri, dir, from, to string, more ...string) (documents int64) {
+func stockRestore(t testing.TB, uri, dir, from, to string, more ...string) (documents int64) {
 	t.Helper()
 	args := append([]string{"--uri", uri, "--gzip", "--nsFrom", from + ".*", "--nsTo", to + ".*"}, more...)
 	o, err := mongorestore.ParseOptions(append(args, dir), "oracle", "")
