@@ -56,7 +56,7 @@ func TestAStepdownLosesAndDoublesNothing(t *testing.T) {
 					o, so := attempt(t, db, source, "r1")
 					fault := way
 					fault.Command, fault.Skip, fault.Times = command, skip, 3
-						armed := srv.Fail(fault)
+					armed := srv.Fail(fault)
 					stageAndProve(t, o)
 					require.NotZero(t, armed.Struck())
 					_, err := Swap(t.Context(), so)
