@@ -25,11 +25,12 @@ const readAhead = 24 << 20
 type ReadAhead struct {
 	bytes  int64
 	budget *semaphore.Weighted
+	huge   chan *[]byte // one buffer that is too large to be kept for everybody
 }
 
 // NewReadAhead returns a ReadAhead of so many bytes.
 func NewReadAhead(bytes int64) *ReadAhead {
-	return &ReadAhead{bytes, semaphore.NewWeighted(bytes)}
+	return &ReadAhead{bytes, semaphore.NewWeighted(bytes), make(chan *[]byte, 1)}
 }
 
 // stretches are buffers for what is read and unpacked. Most members are a little larger than MemberSize, and packed a
@@ -46,6 +47,35 @@ func stretch(n int) *[]byte {
 	}
 	*b = (*b)[:n]
 	return b
+}
+
+// stretch returns a buffer of that length. Its content is arbitrary.
+func (a *ReadAhead) stretch(n int) *[]byte {
+	if n <= largestKept {
+		return stretch(n)
+	}
+	select {
+	case b := <-a.huge:
+		if cap(*b) >= n {
+			*b = (*b)[:n]
+			return b
+		}
+	default:
+	}
+	b := make([]byte, n, maxMember)
+	return &b
+}
+
+// reuse takes a buffer back that nobody looks at any more.
+func (a *ReadAhead) reuse(b *[]byte) {
+	if b == nil || cap(*b) <= largestKept {
+		reuse(b)
+		return
+	}
+	select {
+	case a.huge <- b:
+	default:
+	}
 }
 
 // reuse takes a buffer back that nobody looks at any more. Huge ones are left to the garbage collector.
@@ -140,7 +170,7 @@ func (s *chunks) release(c *chunk) {
 	}
 	<-c.ready
 	s.ahead.budget.Release(c.weight)
-	reuse(c.data)
+	s.ahead.reuse(c.data)
 }
 
 // close stops reading and waits for every goroutine of it.
@@ -194,7 +224,7 @@ func (s *chunks) gunzip(ctx context.Context, r *bufio.Reader) error {
 		}
 		if err := s.put(ctx, contentLength(*member), func() (*[]byte, error) {
 			defer reuse(member)
-			return unpack(*member)
+			return s.ahead.unpack(*member)
 		}); err != nil {
 			return err
 		}

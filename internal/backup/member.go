@@ -88,14 +88,14 @@ func contentLength(member []byte) int {
 var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
 
 // unpack returns a member's content, and fails unless its length and CRC are what the member says.
-func unpack(member []byte) (*[]byte, error) {
+func (a *ReadAhead) unpack(member []byte) (*[]byte, error) {
 	n := contentLength(member)
 	if n > maxMember {
 		return nil, errors.New("gzip: a member is longer than any that runbook writes")
 	}
-	content := stretch(n)
+	content := a.stretch(n)
 	if err := inflate(*content, member); err != nil {
-		reuse(content)
+		a.reuse(content)
 		return nil, err
 	}
 	return content, nil

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -42,21 +40,16 @@ func newBatch() *batch {
 }
 
 func (b *batch) free() {
-	if cap(b.array) <= 2*largestBatch {
-		batches.Put(b)
-		return
+	if b.huge() {
+		return // left to the garbage collector
 	}
-	// Of a huge document the driver has made three copies, all garbage now. Were they left until the collector comes by
-	// itself, the heap would grow to twice what it needs.
-	b.array = nil
-	runtime.GC()
+	batches.Put(b)
 }
 
+// huge says whether the batch grew with a huge document.
+func (b *batch) huge() bool { return cap(b.array) > 2*largestBatch }
+
 func (b *batch) add(doc bson.Raw) {
-	const header, end = 12, 1
-	if len(doc) > largestBatch {
-		b.array = slices.Grow(b.array, len(doc)+header+end)
-	}
 	b.array = append(b.array, byte(bson.TypeEmbeddedDocument))
 	b.array = strconv.AppendInt(b.array, int64(len(b.documents)), 10)
 	b.array = append(b.array, 0)

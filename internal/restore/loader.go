@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// inFlight bounds the bytes of all batches on their way. The driver holds about three copies of each.
-	inFlight = 20 << 20
+	// inFlight bounds the bytes of all batches on their way: of two huge documents. The driver holds three copies of each.
+	inFlight = 34 << 20
 	// unpackedAhead bounds what is unpacked before there is room for it in a batch.
 	unpackedAhead = 20 << 20
 	// mostInBatch is less than the documents that any server takes in one command.
@@ -46,6 +46,7 @@ type loader struct {
 	journal    *journal[milestone]
 	budget     *semaphore.Weighted
 	ahead      *backup.ReadAhead
+	huge       chan []byte // arrays of huge documents, to be used again
 	pace       *pace
 	loading    atomic.Int64 // collections that are loaded right now
 	replicaSet bool
@@ -61,7 +62,7 @@ func newLoader(ctx context.Context, o StageOptions, s Staging, there map[string]
 		return nil, err
 	}
 	l := &loader{
-		o: o, token: s.Token, there: there, journal: j, replicaSet: h.SetName != "", pace: newPace(),
+		o: o, token: s.Token, there: there, journal: j, replicaSet: h.SetName != "", pace: newPace(), huge: make(chan []byte, 2),
 		budget: semaphore.NewWeighted(inFlight), ahead: backup.NewReadAhead(unpackedAhead),
 	}
 	l.tracker = backup.NewTracker(backup.Progress{

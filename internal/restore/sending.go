@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,7 @@ func (s *sending) pack(c *backup.Collection) error {
 		if err := s.admit(b, len(doc)); err != nil {
 			return err
 		}
+		b.array = append(s.l.hugeArray(), b.array...)
 		b.add(doc)
 		if err := s.put(b); err != nil {
 			return err
@@ -130,8 +132,7 @@ func (s *sending) work(b *batch) error {
 
 // send inserts a batch.
 func (s *sending) send(b *batch) error {
-	defer b.free()
-	defer s.l.budget.Release(b.weight)
+	defer s.l.done(b)
 	began := time.Now()
 	there, err := insert(s.ctx, s.l.o.DB, s.sc.Stage, s.sc.Name, b, s.ordered)
 	if err != nil {
@@ -155,4 +156,30 @@ func (s *sending) send(b *batch) error {
 	s.l.pace.done(b.size(), now.Sub(began), now)
 	s.l.tracker.Add(s.sc.Name, int64(len(b.documents)), int64(b.size()))
 	return nil
+}
+
+// hugeArray returns an empty array for a document of any size, one that was used before where there is one.
+func (l *loader) hugeArray() []byte {
+	select {
+	case a := <-l.huge:
+		return a[:0]
+	default:
+		return make([]byte, 0, backup.MaxDocument+firstBatch)
+	}
+}
+
+// done gives back what a batch took of memory.
+func (l *loader) done(b *batch) {
+	if b.huge() {
+		// The driver has made three copies of it, all garbage now. Were they left until the collector comes by itself, the
+		// heap would grow to twice what it needs.
+		select {
+		case l.huge <- b.array:
+		default:
+		}
+		b.array = nil
+		runtime.GC()
+	}
+	l.budget.Release(b.weight)
+	b.free()
 }
