@@ -93,6 +93,11 @@ type Collection struct {
 	Data     File            `json:"data"` // zero for views
 	Metadata File            `json:"metadata"`
 	Digest   Digest          `json:"digest"`
+	// Order says how the documents lie in the file; empty where that is not known.
+	Order string `json:"order,omitempty"`
+	// Ranges are the parts in which a large collection was read, each with a digest of its own, so that a verification can
+	// name the one that differs.
+	Ranges []Range `json:"ranges,omitempty"`
 	// ReadFrom and ReadTo bound the time in which the documents were read. Zero where unknown (foreign backups).
 	ReadFrom time.Time `json:"readFrom,omitzero"`
 	ReadTo   time.Time `json:"readTo,omitzero"`

@@ -133,6 +133,11 @@ func normalize(m *Manifest) error {
 		if err := compact(&c.Options); err != nil {
 			return fmt.Errorf("options of %s: %w", c.Name, err)
 		}
+		for j := range c.Ranges {
+			if err := errors.Join(compact(&c.Ranges[j].From), compact(&c.Ranges[j].To)); err != nil {
+				return fmt.Errorf("range %d of %s: %w", j, c.Name, err)
+			}
+		}
 		for j := range c.Indexes {
 			if err := compact(&c.Indexes[j].Spec); err != nil {
 				return fmt.Errorf("index %s of %s: %w", c.Indexes[j].Name, c.Name, err)
@@ -171,6 +176,9 @@ func (m *Manifest) check() error {
 		names[c.Name] = true
 		if c.Metadata.Path == "" || (c.Data.Path == "") != (c.Type == TypeView) {
 			return fmt.Errorf("collection %s: a %s lacks a file or has one too many", c.Name, c.Type)
+		}
+		if err := c.checkRanges(); err != nil {
+			return fmt.Errorf("collection %s: %w", c.Name, err)
 		}
 		for _, f := range []File{c.Data, c.Metadata} {
 			if f.Path == "" {

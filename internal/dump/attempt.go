@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -143,19 +144,18 @@ func (a *attempt) kept(r *run, l listing) (outcome, bool) {
 		if f.Path == "" {
 			continue
 		}
-		if sum, size, err := hashFile(filepath.Join(r.work, f.Path)); err != nil || size != f.Size || sum != f.SHA256 {
+		if sum, size, err := hashFile(filepath.Join(r.work, f.Path), sha256.New()); err != nil || size != f.Size || sum != f.SHA256 {
 			return outcome{}, false
 		}
 	}
 	return o, true
 }
 
-func hashFile(path string) (sum string, size int64, err error) {
+func hashFile(path string, h hash.Hash) (sum string, size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", 0, err
 	}
-	h := sha256.New()
 	size, err = io.Copy(h, f)
 	return hex.EncodeToString(h.Sum(nil)), size, errors.Join(err, f.Close())
 }
@@ -176,14 +176,17 @@ func (a *attempt) keep(work string, l listing, o outcome) error {
 	return os.WriteFile(filepath.Join(work, attemptDir, backup.FileBase(l.name)), b.Bytes(), 0o600)
 }
 
-// size is how much of the dump stands on disk already.
-func (a *attempt) size(work string) int64 {
+// size is how much of the disk dead attempts have taken: what they wrote is kept or written over.
+func size(work string) int64 {
 	var n int64
-	for _, o := range a.done {
-		if info, err := os.Stat(filepath.Join(work, filepath.FromSlash(o.Collection.Data.Path))); err == nil && o.Collection.Data.Path != "" {
-			n += info.Size()
+	_ = filepath.WalkDir(work, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				n += info.Size()
+			}
 		}
-	}
+		return nil // what cannot be looked at counts nothing
+	})
 	return n
 }
 
@@ -212,7 +215,9 @@ func (a *attempt) loseMoment(work, collection string, err error) error {
 	if hasCode(err, codeSnapshotTooOld) {
 		note += "; raise the server parameter minSnapshotHistoryWindowInSeconds above the time that a dump takes"
 	}
-	a.b.Notes = append(a.b.Notes, note)
+	if !slices.Contains(a.b.Notes, note) {
+		a.b.Notes = append(a.b.Notes, note)
+	}
 	a.mu.Unlock()
 	return a.save(work)
 }

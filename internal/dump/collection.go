@@ -21,7 +21,7 @@ var errDropped = errors.New("dropped while it was read")
 // collection dumps one collection. An error ends the whole dump; what salvaging leaves out is in the outcome.
 func (r *run) collection(ctx context.Context, l listing) (outcome, error) {
 	c := &backup.Collection{Name: l.name, Type: l.kind}
-	d := &reading{run: r, listing: l, into: c}
+	d := &reading{run: r, listing: l, into: c, path: filepath.Join(r.work, filepath.FromSlash(backup.DataPath(r.db.Name(), l.name, l.kind, true)))}
 	err := d.metadata(ctx)
 	if err == nil && l.kind != backup.TypeView {
 		c.ReadFrom = time.Now().UTC()
@@ -45,11 +45,15 @@ func (r *run) collection(ctx context.Context, l listing) (outcome, error) {
 	}
 }
 
-// reading is one collection on its way from the server to its files.
+// reading is one collection, or one range of it, on its way from the server to its file.
 type reading struct {
 	run        *run
 	listing    listing
 	into       *backup.Collection
+	path       string        // of the file
+	part       bool          // the file is a range's part of the collection's file
+	bounds     backup.Bounds // of the range
+	split      []backup.Bounds
 	w          *writer
 	unreadable []backup.Unreadable
 	snapshot   bool // whether the last find asked for the dump's moment
@@ -118,12 +122,21 @@ func (r *run) writeSmall(path string, content []byte) (backup.File, error) {
 	return backup.File{Path: path, Size: int64(len(b)), SHA256: hex.EncodeToString(sum[:])}, nil
 }
 
-// documents reads the collection in the order that the server gives. After a failure that may pass it reads in the
-// order of _id where that is possible, because only such a read can carry on where it broke.
+// documents reads the collection in the order that the server gives, or in ranges where it proves to be large. After a
+// failure that may pass it reads in the order of _id where that is possible, because only such a read can carry on where it
+// broke; ranges are read so from the beginning.
 func (d *reading) documents(ctx context.Context) error {
-	read := d.natural
+	if p := d.planned(); p != nil {
+		if done, err := d.byPlan(ctx, p); done {
+			return err
+		}
+	}
+	read, order := d.natural, backup.OrderNatural
+	if d.part && len(d.bounds.Except) == 0 {
+		read, order = d.byID, backup.OrderID
+	}
 	for try := 0; ; {
-		err := d.file(ctx, read)
+		err := d.alone(ctx, 1, read)
 		switch {
 		case err == nil && try > 0 && !d.exists(ctx):
 			return errDropped // what was read after the failure may be another collection's, or a part
@@ -131,7 +144,15 @@ func (d *reading) documents(ctx context.Context) error {
 			if try > 0 {
 				d.run.progress.note("collection %s was read again after a failure", d.listing.name)
 			}
+			d.into.Order = order
 			return nil
+		case errors.Is(err, errLarge):
+			if done, err := d.divided(ctx); done {
+				return err
+			}
+			continue
+		case errors.Is(err, errFilterIgnored) && d.part:
+			return err
 		case ours(ctx, err), errors.As(err, new(*UnreadableError)):
 			return err
 		case errors.Is(err, errLostMoment):
@@ -140,13 +161,13 @@ func (d *reading) documents(ctx context.Context) error {
 			return errDropped
 		case errors.Is(err, errFilterIgnored):
 			d.unordered = true
-			read = d.natural
+			read, order = d.natural, backup.OrderNatural
 			continue
-		case passes(err) && try < maxTries:
+		case passes(err) && order != backup.OrderID && try < d.run.tries():
 			wait := d.run.patience.pause(ctx, try)
 			if try++; wait == nil {
 				if d.ordered(ctx) {
-					read = d.byID
+					read, order = d.byID, backup.OrderID
 				}
 				continue
 			}
@@ -155,15 +176,29 @@ func (d *reading) documents(ctx context.Context) error {
 		if !d.run.o.Salvage || ctx.Err() != nil {
 			return err
 		}
-		return d.file(ctx, func(ctx context.Context) error { return d.salvage(ctx, err) })
+		if d.divide(ctx) {
+			if done, err := d.divided(ctx); done {
+				return err
+			}
+		}
+		return d.alone(ctx, int64(d.run.o.Parallel), func(ctx context.Context) error { return d.salvage(ctx, err) })
 	}
+}
+
+// alone writes the file while it holds so many of the dump's cursors. A salvage holds all: a server that dies of it would take
+// the other reads along, again and again.
+func (d *reading) alone(ctx context.Context, cursors int64, read func(context.Context) error) error {
+	if err := d.run.cursors.Acquire(ctx, cursors); err != nil {
+		return err
+	}
+	defer d.run.cursors.Release(cursors)
+	return d.file(ctx, read)
 }
 
 // file writes a new data file with what read adds to d.w. A failed one is abandoned; the next try overwrites it.
 func (d *reading) file(ctx context.Context, read func(context.Context) error) error {
 	r := d.run
-	path := filepath.Join(r.work, filepath.FromSlash(backup.DataPath(r.db.Name(), d.listing.name, d.listing.kind, true)))
-	w, err := newWriter(ctx, r, d.listing.name, path)
+	w, err := newWriter(ctx, r, d.listing.name, d.path, d.part)
 	if err != nil {
 		return err
 	}

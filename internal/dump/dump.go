@@ -35,7 +35,7 @@ type Options struct {
 	// Salvage goes on past what cannot be read, and lists it in the manifest.
 	Salvage  bool
 	Level    int                   // gzip level, 1 to 9; default 3
-	Parallel int                   // collections at a time; default 4
+	Parallel int                   // cursors at a time, over all collections and ranges of large ones; default 4
 	Progress func(backup.Progress) // may be nil
 	Tool     string                // name and version of the caller, for the manifest
 }
@@ -65,7 +65,10 @@ type run struct {
 	db        *mongo.Database
 	work      string // Root/Name.incomplete
 	packers   *packers
-	heavy     *semaphore.Weighted // held by the collection that reads huge documents
+	heavy     *semaphore.Weighted // held by the cursor that reads huge documents
+	cursors   *semaphore.Weighted // one for each that reads documents; a salvage takes all, so that it is alone
+	splitting splitting
+	bytes     int64 // of the database; 0 where it is not known
 	tracker   *backup.Tracker
 	freeBytes func(path string) (int64, error)
 	patience  *patience
@@ -80,13 +83,14 @@ type run struct {
 // finished is kept, and a dump that is whole is returned as it is. Failures that need a person are *SpaceError,
 // *BusyError, *UnreadableError and *NothingReadableError; a server that is away for a moment is waited for.
 func Run(ctx context.Context, db *mongo.Database, o Options) (*backup.Manifest, error) {
-	return start(ctx, db, o, surroundings{freeBytes: durable.FreeBytes, firstPause: firstPause})
+	return start(ctx, db, o, surroundings{freeBytes: durable.FreeBytes, firstPause: firstPause, splitting: usualSplitting})
 }
 
 // surroundings is what tests set themselves.
 type surroundings struct {
 	freeBytes  func(path string) (int64, error)
 	firstPause time.Duration
+	splitting  splitting
 }
 
 func start(ctx context.Context, db *mongo.Database, o Options, around surroundings) (*backup.Manifest, error) {
@@ -101,6 +105,8 @@ func start(ctx context.Context, db *mongo.Database, o Options, around surroundin
 		db:        db,
 		work:      filepath.Join(o.Root, o.Name+backup.IncompleteSuffix),
 		heavy:     semaphore.NewWeighted(1),
+		cursors:   semaphore.NewWeighted(int64(o.Parallel)),
+		splitting: around.splitting,
 		freeBytes: around.freeBytes,
 		patience:  newPatience(around.firstPause),
 	}
@@ -179,6 +185,7 @@ func (r *run) dump(ctx context.Context) (*backup.Manifest, error) {
 		return nil, err
 	}
 	totals := r.totals(ctx, listed)
+	r.bytes = totals.bytes
 	if err := r.checkSpace(totals); err != nil {
 		return nil, err
 	}
@@ -241,7 +248,7 @@ func (r *run) one(ctx context.Context, l listing) error {
 		if done, err = r.collection(ctx, l); err != nil {
 			return err
 		}
-		if err := r.progress.keep(r.work, l, done); err != nil {
+		if err := errors.Join(r.progress.keep(r.work, l, done), r.forgetParts(l.name)); err != nil {
 			return onDisk(r.work, err)
 		}
 	}
@@ -300,7 +307,7 @@ func (r *run) sweep() error {
 
 // publish gives a directory that has its manifest the name of a whole backup.
 func (r *run) publish() error {
-	for _, leftover := range []string{attemptDir, LockName} {
+	for _, leftover := range []string{attemptDir, partsDir, LockName} {
 		if err := os.RemoveAll(filepath.Join(r.work, leftover)); err != nil {
 			return onDisk(r.work, err)
 		}

@@ -49,10 +49,13 @@ func inMemory(t testing.TB, opts ...mongotest.Option) (*mongotest.Server, *mongo
 }
 
 // quick does not wait long for a server that never comes back.
-var quick = surroundings{freeBytes: durable.FreeBytes, firstPause: time.Millisecond}
+var quick = surroundings{freeBytes: durable.FreeBytes, firstPause: time.Millisecond, splitting: usualSplitting}
+
+// fine reads everything but the smallest collections in ranges.
+var fine = surroundings{freeBytes: durable.FreeBytes, firstPause: time.Millisecond, splitting: splitting{above: 40 << 10, size: 20 << 10, probe: 2 << 10}}
 
 func withFree(n int64) surroundings {
-	return surroundings{freeBytes: func(string) (int64, error) { return n, nil }, firstPause: firstPause}
+	return surroundings{freeBytes: func(string) (int64, error) { return n, nil }, firstPause: firstPause, splitting: usualSplitting}
 }
 
 func raw(t testing.TB, v any) bson.Raw {
@@ -93,7 +96,12 @@ func opts(t testing.TB) Options {
 // proven runs a dump, checks it as every reader does, and returns it.
 func proven(t testing.TB, db *mongo.Database, o Options) backup.Source {
 	t.Helper()
-	m, err := Run(t.Context(), db, o)
+	return provenIn(t, db, o, surroundings{freeBytes: durable.FreeBytes, firstPause: firstPause, splitting: usualSplitting})
+}
+
+func provenIn(t testing.TB, db *mongo.Database, o Options, around surroundings) backup.Source {
+	t.Helper()
+	m, err := start(t.Context(), db, o, around)
 	require.NoError(t, err)
 	return reread(t, o, m)
 }

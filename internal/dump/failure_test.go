@@ -143,7 +143,7 @@ func TestDocumentsThatAreNotBSONAreNamed(t *testing.T) {
 		var err error
 		r.packers, err = newPackers(1)
 		require.NoError(t, err)
-		w, err := newWriter(t.Context(), r, "invoices", filepath.Join(r.work, "x"))
+		w, err := newWriter(t.Context(), r, "invoices", filepath.Join(r.work, "x"), false)
 		require.NoError(t, err)
 		require.NoError(t, w.add(good))
 		require.NoError(t, w.add(bad))

@@ -85,8 +85,36 @@ func (d *reading) find(ctx context.Context, q query, f func(bson.Raw) error) err
 	return cursor.Err()
 }
 
-// natural reads the documents as they lie.
-func (d *reading) natural(ctx context.Context) error { return d.find(ctx, query{}, d.w.add) }
+// natural reads the documents as they lie. When the collection proves not to be small it ends with errLarge, if ranges of
+// it were found.
+func (d *reading) natural(ctx context.Context) error {
+	if d.part {
+		return d.find(ctx, query{filter: d.bounds.Filter(bson.RawValue{}), sort: bson.D{{Key: "_id", Value: 1}}}, d.inside(d.w.add))
+	}
+	var read int64
+	asked := !d.splittable()
+	return d.find(ctx, query{}, func(doc bson.Raw) error {
+		if read += int64(len(doc)); !asked && read >= d.run.splitting.probe {
+			asked = true
+			if d.divide(ctx) {
+				return errLarge
+			}
+		}
+		return d.w.add(doc)
+	})
+}
+
+// inside looks at the first document of a range.
+func (d *reading) inside(add func(bson.Raw) error) func(bson.Raw) error {
+	looked := false
+	return func(doc bson.Raw) error {
+		if !looked && !within(d.bounds, doc.Lookup("_id")) {
+			return errFilterIgnored
+		}
+		looked = true
+		return add(doc)
+	}
+}
 
 // exists says whether the collection is still the one that was listed. Where that cannot be told it says yes.
 func (d *reading) exists(ctx context.Context) bool {
@@ -105,13 +133,10 @@ func (d *reading) exists(ctx context.Context) bool {
 func (d *reading) byID(ctx context.Context) error {
 	var first, last bson.RawValue
 	for try := 0; ; {
-		q := query{sort: bson.D{{Key: "_id", Value: 1}}}
-		if last.Type != 0 {
-			q.filter = bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: last}}}}
-		}
+		q := query{filter: d.bounds.Filter(last), sort: bson.D{{Key: "_id", Value: 1}}}
 		resumed := last.Type != 0
 		got := false
-		err := d.find(ctx, q, func(doc bson.Raw) error {
+		err := d.find(ctx, q, d.inside(func(doc bson.Raw) error {
 			id := doc.Lookup("_id")
 			if resumed && !got && (id.Equal(first) || id.Equal(last)) {
 				return errFilterIgnored
@@ -122,14 +147,14 @@ func (d *reading) byID(ctx context.Context) error {
 				first = bson.RawValue{Type: id.Type, Value: slices.Clone(id.Value)}
 			}
 			return d.w.add(doc)
-		})
+		}))
 		if err == nil || ours(ctx, err) || !passes(err) || isNaN(last) {
 			return err
 		}
 		if try++; got {
 			try = 0
 		}
-		if try == maxTries {
+		if try == d.run.tries() {
 			return err
 		}
 		if wait := d.run.patience.pause(ctx, try); wait != nil {
@@ -141,6 +166,9 @@ func (d *reading) byID(ctx context.Context) error {
 // ordered says whether the collection can be read in parts by _id: $gt and its like match values of one type only, so
 // that the first and the last _id must be of one type.
 func (d *reading) ordered(ctx context.Context) bool {
+	if d.part {
+		return len(d.bounds.Except) == 0
+	}
 	if d.unordered || d.listing.kind != backup.TypeCollection || d.listing.options.Lookup("capped").Type != 0 {
 		return false
 	}
@@ -149,7 +177,7 @@ func (d *reading) ordered(ctx context.Context) bool {
 		return false
 	}
 	last, err := d.endID(ctx, -1)
-	return err == nil && bracket(first.Type) == bracket(last.Type)
+	return err == nil && backup.Bracket(first.Type) == backup.Bracket(last.Type)
 }
 
 // endID returns the first (1) or the last (-1) _id, or none in an empty collection.
@@ -162,18 +190,6 @@ func (d *reading) endID(ctx context.Context, direction int) (bson.RawValue, erro
 		return bson.RawValue{}, err
 	}
 	return reply.Lookup("cursor", "firstBatch", "0", "_id"), nil
-}
-
-// bracket gives types that the server compares with each other the same number.
-func bracket(t bson.Type) bson.Type {
-	switch t {
-	case bson.TypeInt32, bson.TypeInt64, bson.TypeDouble, bson.TypeDecimal128:
-		return bson.TypeDouble
-	case bson.TypeSymbol:
-		return bson.TypeString
-	default:
-		return t
-	}
 }
 
 // isNaN says whether nothing is greater than a value: it sorts first among the numbers, and $gt never matches.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +23,7 @@ import (
 const (
 	childURI     = "RUNBOOK_TEST_DUMP_URI"
 	childOptions = "RUNBOOK_TEST_DUMP_OPTIONS"
+	childFine    = "RUNBOOK_TEST_DUMP_FINE" // read in small ranges
 )
 
 func TestMain(m *testing.M) {
@@ -43,8 +46,27 @@ func child(uri string) error {
 	if err != nil {
 		return err
 	}
-	_, err = Run(context.Background(), client.Database("shop"), o)
+	around := quick
+	if os.Getenv(childFine) != "" {
+		around = fine
+	}
+	_, err = start(context.Background(), client.Database("shop"), o, around)
 	return err
+}
+
+// process starts a dump in a process of its own.
+func process(t *testing.T, server *mongotest.Server, o Options, env ...string) *exec.Cmd {
+	t.Helper()
+	encoded, err := json.Marshal(struct {
+		Root, Name, Target, Tool string
+		Parallel                 int
+	}{o.Root, o.Name, o.Target, o.Tool, o.Parallel})
+	require.NoError(t, err)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), childURI+"="+server.URI(), childOptions+"="+string(encoded)), env...)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	return cmd
 }
 
 func TestKilledDumpCarriesOn(t *testing.T) {
@@ -64,17 +86,9 @@ func TestKilledDumpCarriesOn(t *testing.T) {
 	})
 	o := opts(t)
 	o.Parallel = 1
-	encoded, err := json.Marshal(struct {
-		Root, Name, Target, Tool string
-		Parallel                 int
-	}{o.Root, o.Name, o.Target, o.Tool, o.Parallel})
-	require.NoError(t, err)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childURI+"="+server.URI(), childOptions+"="+string(encoded))
-	cmd.Stderr = os.Stderr
-	require.NoError(t, cmd.Start())
+	cmd := process(t, server, o)
 	<-reached
-	_, err = Run(t.Context(), db, o)
+	_, err := Run(t.Context(), db, o)
 	require.ErrorAs(t, err, new(*BusyError), "while the process lives, nobody else writes")
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
@@ -90,6 +104,69 @@ func TestKilledDumpCarriesOn(t *testing.T) {
 			require.Zero(t, read(name), name)
 		} else {
 			require.Equal(t, 1, read(name), name)
+		}
+	}
+}
+
+// TestDumpKilledAtAnyMomentCarriesOn kills the dumping process while the server holds its nth read, for fifty different n. The next attempt gives
+// the same digests, and reads at most one range for each cursor again.
+func TestDumpKilledAtAnyMomentCarriesOn(t *testing.T) {
+	const cursors = 3
+	server, db := inMemory(t)
+	large := []string{"invoices", "payments", "tickets"}
+	fill(t, db, large[0], numbered(t, 2000)...)
+	fill(t, db, large[1], tenTypes(t, 150)...)
+	fill(t, db, large[2], numbered(t, 1000)...)
+	for i := range 10 {
+		fill(t, db, fmt.Sprintf("small_%d", i), numbered(t, 20)...)
+	}
+	var reads, ranges atomic.Int64 // of documents; of those, the ones that begin a range
+	moment := make(chan int64, 1)
+	reached, hold := make(chan struct{}), make(chan struct{})
+	server.OnCommand(func(_, cmd string, doc bson.Raw) {
+		if cmd != "find" && cmd != "getMore" || doc.Lookup("projection").Type != 0 {
+			return
+		}
+		if doc.Lookup("filter").Type != 0 {
+			ranges.Add(1)
+		}
+		n := reads.Add(1)
+		select {
+		case at := <-moment:
+			if n < at {
+				moment <- at
+				return
+			}
+			close(reached)
+			<-hold
+		default:
+		}
+	})
+	o := opts(t)
+	o.Parallel = cursors
+	whole := provenIn(t, db, o, fine).Manifest
+	total, inRanges := reads.Load(), ranges.Load()
+	for _, name := range large {
+		require.NotEmpty(t, whole.Collection(name).Ranges)
+	}
+	random := rand.New(rand.NewPCG(3, 14))
+	for round := range 50 {
+		reads.Store(0)
+		ranges.Store(0)
+		reached, hold = make(chan struct{}), make(chan struct{})
+		moment <- 1 + random.Int64N(total-cursors)
+		o.Name = fmt.Sprintf("killed-%02d", round)
+		cmd := process(t, server, o, childFine+"=yes")
+		<-reached
+		require.NoError(t, cmd.Process.Kill())
+		require.Error(t, cmd.Wait())
+		close(hold)
+
+		m := provenIn(t, db, o, fine).Manifest
+		require.LessOrEqual(t, ranges.Load(), inRanges+cursors, "round %d", round)
+		for _, c := range whole.Collections {
+			require.Equal(t, c.Digest, m.Collection(c.Name).Digest, "round %d: %s", round, c.Name)
+			require.Equal(t, c.Ranges != nil, m.Collection(c.Name).Ranges != nil)
 		}
 	}
 }

@@ -52,6 +52,15 @@ func (p *patience) pause(ctx context.Context, try int) error {
 	}
 }
 
+// tries is how often a read is tried without getting any further. A salvage knows what to do instead, and the server may
+// die of every try.
+func (r *run) tries() int {
+	if r.o.Salvage {
+		return 2
+	}
+	return maxTries
+}
+
 // patiently does f again while its failure may pass.
 func (r *run) patiently(ctx context.Context, f func() error) error {
 	for try := 0; ; try++ {

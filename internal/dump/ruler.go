@@ -6,6 +6,8 @@ import (
 	"math/big"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/battwheels/runbook/internal/backup"
 )
 
 // ruler maps _ids of one type to whole numbers of the same order, so that a range of them has a middle. _ids that do
@@ -36,6 +38,16 @@ var scales = []*ruler{
 	{kind: bson.TypeEmbeddedDocument, first: value(bson.TypeEmbeddedDocument, 5, 0, 0, 0, 0)},
 	{kind: bson.TypeTimestamp, first: value(bson.TypeTimestamp, make([]byte, 8)...)},
 	{kind: bson.TypeJavaScript, first: value(bson.TypeJavaScript, 1, 0, 0, 0, 0)},
+}
+
+// scaleOf returns the ruler of what is compared with a type, or nil.
+func scaleOf(t bson.Type) *ruler {
+	for _, r := range scales {
+		if backup.Bracket(r.kind) == backup.Bracket(t) {
+			return r
+		}
+	}
+	return nil
 }
 
 // points are _ids that stand outside of any range: NaN is in none, and MinKey and MaxKey are compared with every type.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -29,7 +30,7 @@ func (d *reading) salvage(ctx context.Context, cause error) error {
 		return s.untilItBreaks(ctx, cause)
 	}
 	for _, r := range scales {
-		if d.run.server.lacks(r.kind) {
+		if d.run.server.lacks(r.kind) || !d.holds(r) {
 			continue
 		}
 		if err := s.between(ctx, r); err != nil {
@@ -37,6 +38,9 @@ func (d *reading) salvage(ctx context.Context, cause error) error {
 		}
 	}
 	for _, id := range points {
+		if d.part && len(d.bounds.Except) == 0 {
+			break
+		}
 		if d.run.server.lacks(id.Type) {
 			continue
 		}
@@ -45,6 +49,19 @@ func (d *reading) salvage(ctx context.Context, cause error) error {
 		}
 	}
 	return nil
+}
+
+// holds says whether _ids of a type may be in what is read.
+func (d *reading) holds(r *ruler) bool {
+	b := d.bounds
+	switch {
+	case len(b.Except) > 0:
+		return !slices.ContainsFunc(b.Except, func(t bson.Type) bool { return scaleOf(t) == r })
+	case b.Open():
+		return true
+	default:
+		return scaleOf(b.From.Type) == r || scaleOf(b.To.Type) == r
+	}
 }
 
 // salvager keeps the count of what salvaging has cost.
@@ -106,7 +123,13 @@ func (s *salvager) point(ctx context.Context, id bson.RawValue) error {
 // between reads upwards from the lowest possible _id. Each time a read breaks, it looks for the lowest _id at which
 // reading fails, leaves that out, and goes on above it.
 func (s *salvager) between(ctx context.Context, r *ruler) error {
-	at := position{above: bson.E{Key: "$gte", Value: r.first}, place: new(big.Int)}
+	at := position{above: bson.E{Key: "$gte", Value: r.first}, place: new(big.Int), to: s.bounds.To}
+	if from := s.bounds.From; from.Type != 0 {
+		at.above.Value = from
+		if place := r.place(from); place != nil {
+			at.place = place
+		}
+	}
 	for row := 1; ; row++ {
 		reached := s.w.taken
 		// The last documents before the damage come one by one: a failed batch gives none of its documents.
@@ -147,12 +170,22 @@ var one = big.NewInt(1)
 type position struct {
 	above bson.E
 	place *big.Int
+	to    bson.RawValue // not to be reached; of type 0 where there is no such bound
 }
 
 func (p position) String() string { return p.above.Value.(bson.RawValue).String() }
 
 func (p position) filter(more ...bson.E) bson.D {
-	return bson.D{{Key: "_id", Value: append(bson.D{p.above}, more...)}}
+	bounds := append(bson.D{p.above}, more...)
+	if p.to.Type != 0 {
+		bounds = append(bounds, bson.E{Key: "$lt", Value: p.to})
+	}
+	return bson.D{{Key: "_id", Value: bounds}}
+}
+
+// beyond moves on to above a value.
+func (p position) beyond(op string, id bson.RawValue, place *big.Int) position {
+	return position{bson.E{Key: op, Value: id}, place, p.to}
 }
 
 // past leaves out what cannot be read at a place, and returns where to go on.
@@ -164,11 +197,11 @@ func (s *salvager) past(ctx context.Context, r *ruler, at position, bad *big.Int
 	}
 	if err != nil {
 		s.leaveOut(id.String(), cause)
-		return position{bson.E{Key: "$gt", Value: id}, new(big.Int).Add(bad, one)}, nil //nolint:nilerr // what cannot be read is left out by name
+		return at.beyond("$gt", id, new(big.Int).Add(bad, one)), nil //nolint:nilerr // what cannot be read is left out by name
 	}
 	// The value itself can be read: what cannot lies below it, where _ids are finer than places.
 	s.leaveOut(fmt.Sprintf("between %s and %s", at, id), cause)
-	return position{bson.E{Key: "$gte", Value: id}, bad}, nil
+	return at.beyond("$gte", id, bad), nil
 }
 
 // leap leaves out a stretch of documents, and returns where the next readable one begins. What is readable between two
@@ -180,7 +213,7 @@ func (s *salvager) leap(ctx context.Context, r *ruler, at position, bad *big.Int
 		if next.Cmp(r.highest()) >= 0 || s.exhausted() {
 			break
 		}
-		ok, err := s.readableAfter(ctx, r, next)
+		ok, err := s.readableAfter(ctx, r, at, next)
 		if err != nil {
 			return at, err
 		}
@@ -196,7 +229,7 @@ func (s *salvager) leap(ctx context.Context, r *ruler, at position, bad *big.Int
 		if middle.Cmp(lo) == 0 {
 			break
 		}
-		ok, err := s.readableAfter(ctx, r, middle)
+		ok, err := s.readableAfter(ctx, r, at, middle)
 		if err != nil {
 			return at, err
 		}
@@ -211,12 +244,12 @@ func (s *salvager) leap(ctx context.Context, r *ruler, at position, bad *big.Int
 	}
 	end := r.value(hi)
 	s.leaveOut(fmt.Sprintf("between %s and %s, that one included", at, end), cause)
-	return position{bson.E{Key: "$gt", Value: end}, new(big.Int).Set(hi)}, nil
+	return at.beyond("$gt", end, new(big.Int).Set(hi)), nil
 }
 
 // readableAfter says whether the next document after a place can be read, or there is none.
-func (s *salvager) readableAfter(ctx context.Context, r *ruler, place *big.Int) (bool, error) {
-	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: r.value(place)}}}}
+func (s *salvager) readableAfter(ctx context.Context, r *ruler, at position, place *big.Int) (bool, error) {
+	filter := at.beyond("$gt", r.value(place), place).filter()
 	err := s.find(ctx, query{filter: filter, sort: bson.D{{Key: "_id", Value: 1}}, batch: 1}, func(bson.Raw) error { return errEnough })
 	if err == nil || errors.Is(err, errEnough) {
 		return true, nil

@@ -195,7 +195,7 @@ func (r *run) checkSpace(t totals) error {
 	if t.stored > 0 {
 		need = min(need, t.stored)
 	}
-	need = max(need-r.progress.size(r.work), 0) + spare
+	need = max(need-size(r.work), 0) + spare
 	have, err := r.freeBytes(r.work)
 	if err != nil {
 		return onDisk(r.work, err)

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/zeebo/xxh3"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/sync/semaphore"
 
@@ -146,6 +147,7 @@ func idOf(doc bson.Raw) string {
 // writer writes the documents of one collection to its file, in order, while further batches are compressed.
 type writer struct {
 	run        *run
+	part       bool // of a file, and not one that others read
 	collection string
 	path       string
 	f          *os.File
@@ -162,13 +164,14 @@ type writer struct {
 	bad    []badDocument
 }
 
-func newWriter(ctx context.Context, r *run, collection, path string) (*writer, error) {
+func newWriter(ctx context.Context, r *run, collection, path string, part bool) (*writer, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, onDisk(r.work, err)
 	}
 	w := &writer{
 		run:        r,
+		part:       part,
 		collection: collection,
 		path:       path,
 		f:          f,
@@ -176,6 +179,9 @@ func newWriter(ctx context.Context, r *run, collection, path string) (*writer, e
 		current:    r.packers.get(),
 		order:      make(chan *batch, runtime.GOMAXPROCS(0)+1),
 		finished:   make(chan struct{}),
+	}
+	if part {
+		w.sum = xxh3.New()
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	go w.write()
@@ -277,12 +283,16 @@ func (w *writer) finish() (backup.File, backup.Digest, error) {
 	if err := context.Cause(w.ctx); err != nil || flushed != nil {
 		return backup.File{}, backup.Digest{}, errors.Join(err, w.f.Close())
 	}
-	if w.size == 0 {
+	if w.size == 0 && !w.part {
 		if err := w.empty(); err != nil {
 			return backup.File{}, backup.Digest{}, errors.Join(err, w.f.Close())
 		}
 	}
-	if err := errors.Join(w.f.Sync(), w.f.Close()); err != nil {
+	var synced error
+	if !w.part {
+		synced = w.f.Sync()
+	}
+	if err := errors.Join(synced, w.f.Close()); err != nil {
 		return backup.File{}, backup.Digest{}, onDisk(w.run.work, err)
 	}
 	w.cancel(nil)
