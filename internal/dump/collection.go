@@ -54,6 +54,7 @@ type reading struct {
 	part       bool          // the file is a range's part of the collection's file
 	bounds     backup.Bounds // of the range
 	split      []backup.Bounds
+	keep       func() error // records that the file is whole
 	w          *writer
 	unreadable []backup.Unreadable
 	snapshot   bool // whether the last find asked for the dump's moment
@@ -192,7 +193,10 @@ func (d *reading) alone(ctx context.Context, cursors int64, read func(context.Co
 		return err
 	}
 	defer d.run.cursors.Release(cursors)
-	return d.file(ctx, read)
+	if err := d.file(ctx, read); err != nil || d.keep == nil {
+		return err
+	}
+	return d.keep() // before the cursor goes on to the next range: a crash costs one for each
 }
 
 // file writes a new data file with what read adds to d.w. A failed one is abandoned; the next try overwrites it.

@@ -238,13 +238,13 @@ func (x *ranged) one(ctx context.Context, i int) error {
 	d := &reading{
 		run: x.run, listing: x.listing, into: new(backup.Collection), path: x.part(i), part: true, bounds: x.bounds[i], plain: x.plain,
 	}
-	if err := d.documents(ctx); err != nil {
-		return err
+	d.keep = func() error {
+		r := &record{Range: x.plan.Ranges[i], Sum: d.into.Data.SHA256, Unreadable: d.unreadable}
+		r.Range.Size, r.Range.Digest = d.into.Data.Size, d.into.Digest
+		x.records[i] = r
+		return onDisk(x.run.work, writeJSON(x.part(i)+".json", r))
 	}
-	r := &record{Range: x.plan.Ranges[i], Sum: d.into.Data.SHA256, Unreadable: d.unreadable}
-	r.Range.Size, r.Range.Digest = d.into.Data.Size, d.into.Digest
-	x.records[i] = r
-	return onDisk(x.run.work, writeJSON(x.part(i)+".json", r))
+	return d.documents(ctx)
 }
 
 // assemble appends the parts in their order.
