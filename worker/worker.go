@@ -97,6 +97,9 @@ func Namespace() string {
 // disk from the host's own.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	c, err := Dial(ctx, log)
+	if ctx.Err() != nil {
+		return nil // asked to end before there was anything to end
+	}
 	if err != nil {
 		return err
 	}

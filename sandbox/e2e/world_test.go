@@ -43,8 +43,8 @@ type world struct {
 	stopped  chan error
 }
 
-// newWorld starts Temporal, a database with a few thousand documents, a mail service, and a worker.
-func newWorld(t *testing.T) *world {
+// newWorld starts Temporal, a database with a few thousand documents, a mail service, and a worker, with the configuration adjusted.
+func newWorld(t *testing.T, adjust ...func(*config.Config)) *world {
 	t.Helper()
 	w := &world{t: t, storage: filepath.Join(t.TempDir(), "storage")}
 	server, err := temporal.Start(t.Context(), temporal.Config{Keywords: []string{activities.AttributeTarget, activities.AttributePhase}})
@@ -85,6 +85,9 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, configuration, w.storage, w.mail.URL(), name), 0o600))
 	w.cfg, err = config.Load(path)
 	require.NoError(t, err)
+	for _, f := range adjust {
+		f(w.cfg)
+	}
 	w.start()
 	t.Cleanup(w.end)
 	return w
