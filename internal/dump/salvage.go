@@ -12,14 +12,18 @@ import (
 	"github.com/battwheels/runbook/internal/backup"
 )
 
-// Bounds of the salvage of one collection: how many reads may fail in all; how many of them may take the connection
+// Bounds of the salvage of one collection or range: how many reads may fail in all; how many of them may take the connection
 // with them, which is what a server that dies looks like; and after how many unreadable documents in a row the next
-// readable one is looked for in leaps. A damaged page holds many documents, and finding each costs some hundred reads.
+// readable one is looked for in leaps. Where the index on _id can be read, an unreadable document costs three reads that fail, and
+// each that follows it one; where it cannot, finding one costs a hundred, and a damaged page holds many.
 const (
 	maxFailedReads = 10_000
-	maxLostServers = 20
+	maxLostServers = 2_000
 	maxInARow      = 8
 )
+
+// salvageBatch is how many documents are read at a time. The last one of them before the damage come again one by one.
+const salvageBatch = 1000
 
 // salvage reads what can be read of a collection around documents that cannot, after the read that ended with cause.
 // It adds to d.w, and lists what it leaves out. It fails only when it must not go on. The server compares _ids within
@@ -68,6 +72,7 @@ func (d *reading) holds(r *ruler) bool {
 type salvager struct {
 	*reading
 	failed, lost int
+	noIndex      bool // the index on _id cannot be read either
 }
 
 // untilItBreaks reads a collection without usable _ids from its beginning.
@@ -132,9 +137,9 @@ func (s *salvager) between(ctx context.Context, r *ruler) error {
 	}
 	for row := 1; ; row++ {
 		reached := s.w.taken
-		// The last documents before the damage come one by one: a failed batch gives none of its documents.
+		// A failed batch gives none of its documents.
 		var cause error
-		for _, size := range []int{0, 1} {
+		for _, size := range []int{salvageBatch, 1} {
 			if cause = s.upwards(ctx, &at, size, r); cause == nil {
 				return nil
 			}
@@ -142,9 +147,20 @@ func (s *salvager) between(ctx context.Context, r *ruler) error {
 				return stop
 			}
 		}
+		next, known, err := s.byIndex(ctx, at)
+		if err != nil {
+			return err
+		}
+		if known {
+			at, row = next, 0
+			continue
+		}
 		bad, err := s.lowestBad(ctx, r, at)
 		if err != nil {
 			return err
+		}
+		if bad != nil && bad.Cmp(r.highest()) > 0 && passes(cause) && !s.exhausted() {
+			continue // nothing fails any more: the server was away for another reason
 		}
 		if bad == nil || bad.Cmp(r.highest()) > 0 {
 			s.leaveOut("from "+at.String()+" to where reading downwards breaks", fmt.Errorf("given up after %d failed reads: %w", s.failed, cause))
@@ -162,6 +178,49 @@ func (s *salvager) between(ctx context.Context, r *ruler) error {
 			return err
 		}
 	}
+}
+
+// byIndex asks the index which documents come next and reads them one by one, until one can be read. known is false where
+// the index does not say.
+func (s *salvager) byIndex(ctx context.Context, at position) (next position, known bool, err error) {
+	for !s.noIndex && !s.exhausted() {
+		id, err := s.nextID(ctx, at)
+		if err != nil {
+			s.noIndex = true
+			return at, known, s.failure(ctx, err)
+		}
+		if id.Type == 0 {
+			return at, true, nil
+		}
+		// A server that is away tells nothing of a document: it is asked for again, unless a read has just broken there.
+		for try := known; ; try = false {
+			err = s.find(ctx, query{filter: bson.D{{Key: "_id", Value: id}}, batch: 1}, s.w.add)
+			if stop := s.failure(ctx, err); stop != nil {
+				return at, false, stop
+			}
+			if err == nil || !passes(err) || !try {
+				break
+			}
+		}
+		at, known = at.beyond("$gt", id, at.place), true
+		if err == nil {
+			break
+		}
+		s.leaveOut(id.String(), err)
+	}
+	return at, known, nil
+}
+
+// nextID returns the _id of the next document without reading the document, or none at the end.
+func (s *salvager) nextID(ctx context.Context, at position) (bson.RawValue, error) {
+	reply, err := s.run.command(ctx, bson.D{
+		{Key: "find", Value: s.listing.name}, {Key: "filter", Value: at.filter()}, {Key: "sort", Value: bson.D{{Key: "_id", Value: 1}}},
+		{Key: "projection", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "limit", Value: 1}, {Key: "singleBatch", Value: true},
+	})
+	if err != nil {
+		return bson.RawValue{}, err
+	}
+	return reply.Lookup("cursor", "firstBatch", "0", "_id"), nil
 }
 
 var one = big.NewInt(1)

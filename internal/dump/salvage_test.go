@@ -6,11 +6,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/battwheels/runbook/internal/durable"
 	"github.com/battwheels/runbook/internal/mongotest"
 )
 
@@ -150,6 +153,70 @@ func TestServerThatDiesOfOneDocumentIsSalvaged(t *testing.T) {
 	requireSame(t, good, contents(t, s, "invoices"))
 	require.Len(t, s.Manifest.Unreadable, 1)
 	require.Contains(t, s.Manifest.Unreadable[0].Range, "123")
+}
+
+// TestServerThatDiesAtEachUnreadableDocumentIsSalvaged has 20 unreadable documents in 100,000. The server
+// breaks the connection whenever it comes to one of them.
+func TestServerThatDiesAtEachUnreadableDocumentIsSalvaged(t *testing.T) {
+	in1MB := surroundings{freeBytes: durable.FreeBytes, firstPause: time.Millisecond, splitting: splitting{above: 1 << 20, size: 1 << 20, probe: 1 << 20}}
+	for name, row := range map[string]struct {
+		documents int
+		bad       []int
+		around    surroundings
+		all       bool // the others' connections break too, and the driver takes a second to find out that the server is back
+	}{
+		"ranges of many documents": {100_000, append([]int{0, 1, 2, 99_999}, 5000, 10_711, 16_422, 22_133, 27_844, 33_555, 39_266, 44_977, 50_688, 56_399, 62_110, 67_821, 73_532,
+			79_243, 84_954, 90_665), in1MB, false},
+		"one cursor, and everyone is cut off": {20_000, []int{0, 7001, 7002}, quick, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			byID, bad := ids(row.documents, func(int) any { return bson.NewObjectID() }), row.bad
+			all, good := marked(t, byID, bad...)
+			server, db := inMemory(t)
+			fill(t, db, "invoices", all...)
+			other := fill(t, db, "contacts", numbered(t, 2000)...)
+			died := make(chan struct{}, 1)
+			var deaths sync.WaitGroup
+			deaths.Go(func() {
+				for range died {
+					server.DropConnections()
+				}
+			})
+			armed := server.Fail(mongotest.Fault{Namespace: "shop.invoices", Record: true, Drop: mongotest.DropBefore, Document: func(doc bson.Raw) bool {
+				if !withBadMark(doc) {
+					return false
+				}
+				if row.all {
+					select {
+					case died <- struct{}{}:
+					default:
+					}
+				}
+				return true
+			}})
+			o := opts(t)
+			o.Salvage = true
+			s := provenIn(t, db, o, row.around)
+			armed.Lift()
+			close(died)
+			deaths.Wait()
+			t.Logf("the server died %d times", armed.Struck())
+			requireSame(t, good, contents(t, s, "invoices"))
+			requireSame(t, other, contents(t, s, "contacts"))
+			named := map[string]bool{}
+			for _, u := range s.Manifest.Unreadable {
+				named[u.Range] = true
+			}
+			require.Len(t, named, len(bad), "%v", s.Manifest.Unreadable)
+			for _, i := range bad {
+				require.True(t, named[valueOf(t, byID[i]).String()], i)
+			}
+			if row.around.splitting != usualSplitting {
+				require.Greater(t, len(s.Manifest.Collection("invoices").Ranges), 2)
+			}
+		})
+	}
 }
 
 func TestNothingReadableIsAFailure(t *testing.T) {

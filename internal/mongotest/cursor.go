@@ -166,7 +166,7 @@ func getMore(r *request, dst []byte) ([]byte, error) {
 		return dst, errorf(143, "cursor id %d is already in use", id)
 	}
 	defer cur.mu.Unlock()
-	cur.by.faults.documents = s.documentFaults(cur.by.name, cur.ns)
+	cur.by.faults.documents = s.documentFaults(cur.by, cur.ns)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	start, dst := bsoncore.AppendDocumentElementStart(dst, "cursor")

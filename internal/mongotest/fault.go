@@ -32,6 +32,9 @@ type Fault struct {
 	// is gone; a write reports it among its writeErrors. Such a fault has an Error, or drops the connection at once.
 	// It is called with the server locked and must not call it.
 	Document func(bson.Raw) bool
+	// Record spares, of such a fault, the finds that the index on _id answers alone: those that filter and sort by _id and
+	// ask for nothing else. On the real server the index is a file of its own.
+	Record bool
 
 	Skip  int // let so many matches pass
 	Times int // then strike so often; 0 is for ever
@@ -113,7 +116,7 @@ type struck struct {
 // strike lets the faults of whole commands do their work, and notes those of documents.
 func (s *Server) strike(r *request) error {
 	ns := r.target()
-	r.faults.documents = s.documentFaults(r.name, ns)
+	r.faults.documents = s.documentFaults(r, ns)
 	for _, a := range s.faults.ofCommand(r, ns) {
 		if !a.hit() {
 			continue
@@ -192,16 +195,33 @@ func (r *request) target() namespace {
 // documentFaults are the faults of documents in one namespace.
 type documentFaults []*Armed
 
-func (s *Server) documentFaults(command string, ns namespace) documentFaults {
+// documentFaults are those that a command meets, or the getMore of the command that opened its cursor.
+func (s *Server) documentFaults(r *request, ns namespace) documentFaults {
+	covered := r.coveredByID()
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
 	var list documentFaults
 	for _, a := range s.faults.list {
-		if a.fault.Document != nil && a.fault.concerns(command, ns) {
+		if a.fault.Document != nil && a.fault.concerns(r.name, ns) && !(a.fault.Record && covered) {
 			list = append(list, a)
 		}
 	}
 	return list
+}
+
+// coveredByID tells whether a find needs no more than the index on _id.
+func (r *request) coveredByID() bool {
+	if r.name != "find" || len(subdocument(r.body, "projection")) <= 5 {
+		return false
+	}
+	for _, key := range []string{"filter", "sort", "projection"} {
+		for e := range elements(subdocument(r.body, key)) {
+			if e.Key() != "_id" || key == "projection" && !truth(e.Value(), true) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // check is the error of the first fault that strikes this document.

@@ -85,6 +85,20 @@ func TestAnUnreadableDocumentEndsTheCursor(t *testing.T) {
 	require.EqualValues(t, 5, n64)
 }
 
+func TestTheIndexOnIDMayOutliveARecord(t *testing.T) {
+	s, db := startDB(t)
+	must(t, db, `{"insert": "c", "documents": [{"_id": 1, "a": 1}, {"_id": 2, "a": 2}]}`)
+	s.Fail(Fault{Document: withID(2), Record: true, Error: &Error{Code: 8, Message: "cannot read"}})
+	require.Len(t, all(t, db, `{"find": "c", "filter": {"_id": {"$gt": 1}}, "projection": {"_id": 1}, "sort": {"_id": 1}}`), 1)
+	for _, read := range []string{
+		`{"find": "c"}`, `{"find": "c", "projection": {"a": 1}}`, `{"find": "c", "filter": {"a": 2}, "projection": {"_id": 1}}`,
+		`{"aggregate": "c", "pipeline": [{"$project": {"_id": 1}}], "cursor": {}}`,
+	} {
+		_, err := run(t, db, read)
+		requireCode(t, 8, err)
+	}
+}
+
 func TestADocumentThatCannotBeWritten(t *testing.T) {
 	s, db := startDB(t)
 	s.Fail(Fault{Document: withID(2), Error: &Error{Code: OutOfDiskSpace, Message: "no space left"}})
