@@ -102,10 +102,9 @@ func (a *Data) DumpDatabase(ctx context.Context, in DumpInput) (BackupRef, error
 	}
 	report, stop := beat(ctx)
 	defer stop()
-	m, err := dump.Run(ctx, db, dump.Options{
-		Root: c.Root, Name: in.Name, Target: in.Target, Kind: backup.Kind(in.Kind), Salvage: in.Salvage,
-		Level: t.Backup.Level, Parallel: t.Backup.Parallel, Progress: report, Tool: Tool,
-	})
+	o := DumpOptions(t.Backup, backup.Kind(in.Kind))
+	o.Root, o.Name, o.Target, o.Salvage, o.Progress = c.Root, in.Name, in.Target, in.Salvage, report
+	m, err := dump.Run(ctx, db, o)
 	if err != nil {
 		return BackupRef{}, typed(ctx, err)
 	}

@@ -43,10 +43,9 @@ func (a *app) offlineDump() *cobra.Command {
 			return a.withDatabase(cmd, args, func(ctx context.Context, o offline) error {
 				name := time.Now().UTC().Format("20060102T150405Z") + "-manual-" + fmt.Sprintf("%06x", os.Getpid())
 				show, done := a.progress(cmd)
-				m, err := dump.Run(ctx, o.db, dump.Options{
-					Root: o.catalog.Root, Name: name, Target: o.target, Kind: backup.Manual, Level: o.Backup.Level,
-					Parallel: o.Backup.Parallel, Progress: show, Tool: activities.Tool,
-				})
+				opt := activities.DumpOptions(o.Backup, backup.Manual)
+				opt.Root, opt.Name, opt.Target, opt.Progress = o.catalog.Root, name, o.target, show
+				m, err := dump.Run(ctx, o.db, opt)
 				done()
 				if err != nil {
 					return err
@@ -248,10 +247,10 @@ func (o offline) restore(ctx context.Context, id string, opt offlineOptions, log
 	}
 	if !opt.noSafety {
 		say("dumping what is there now")
-		m, err := dump.Run(ctx, o.db, dump.Options{
-			Root: o.catalog.Root, Name: now.Format("20060102T150405Z") + "-safety-" + fmt.Sprintf("%06x", os.Getpid()), Target: o.target,
-			Kind: backup.Safety, Salvage: true, Level: o.Backup.Level, Parallel: o.Backup.Parallel, Tool: activities.Tool,
-		})
+		safety := activities.DumpOptions(o.Backup, backup.Safety)
+		safety.Root, safety.Name = o.catalog.Root, now.Format("20060102T150405Z")+"-safety-"+fmt.Sprintf("%06x", os.Getpid())
+		safety.Target, safety.Salvage = o.target, true
+		m, err := dump.Run(ctx, o.db, safety)
 		if err != nil {
 			return r, err
 		}

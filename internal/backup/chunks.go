@@ -188,9 +188,12 @@ func (s *chunks) produce(ctx context.Context, f *os.File) error {
 	var size counter
 	r := bufio.NewReaderSize(io.TeeReader(f, io.MultiWriter(h, &size)), 256<<10)
 	var err error
-	if strings.HasSuffix(s.path, gzipExt) {
+	switch {
+	case strings.HasSuffix(s.path, gzipExt):
 		err = s.gunzip(ctx, r)
-	} else {
+	case strings.HasSuffix(s.path, zstdExt):
+		err = s.unzstd(ctx, r)
+	default:
 		err = s.stream(ctx, r)
 	}
 	if err != nil {
@@ -226,6 +229,34 @@ func (s *chunks) gunzip(ctx context.Context, r *bufio.Reader) error {
 			defer reuse(member)
 			return s.ahead.unpack(*member)
 		}); err != nil {
+			return err
+		}
+	}
+}
+
+// unzstd unpacks the frames that runbook wrote side by side. It knows no others: no stock tool writes such files.
+func (s *chunks) unzstd(ctx context.Context, r *bufio.Reader) error {
+	if _, err := r.Peek(1); errors.Is(err, io.EOF) {
+		return &CorruptError{File: s.path, Reason: "it is empty: its writer was interrupted"}
+	}
+	for {
+		header := make([]byte, zstdHeader)
+		if _, err := io.ReadFull(r, header); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		n, length, ours := frameLength(header)
+		if !ours {
+			return &CorruptError{File: s.path, Reason: "it is not packed with zstd as runbook packs"}
+		}
+		frame := make([]byte, n)
+		if _, err := io.ReadFull(r, frame); errors.Is(err, io.EOF) {
+			return io.ErrUnexpectedEOF
+		} else if err != nil {
+			return err
+		}
+		if err := s.put(ctx, length, func() ([]byte, error) { return unpackFrame(frame, length) }); err != nil {
 			return err
 		}
 	}

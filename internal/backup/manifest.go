@@ -66,7 +66,7 @@ type Manifest struct {
 	ClusterTime string       `json:"clusterTime,omitempty"`
 	Server      Server       `json:"server"`
 	Tool        string       `json:"tool"`        // name and version of what wrote it
-	Compression string       `json:"compression"` // "gzip" or "none"
+	Compression string       `json:"compression"` // of the documents: "gzip", "zstd" or "none"
 	Collections []Collection `json:"collections"` // ordered by name
 	Unreadable  []Unreadable `json:"unreadable,omitempty"`
 	// Dropped names collections that were there when the dump began and were dropped or renamed before they could be
@@ -82,6 +82,8 @@ type Manifest struct {
 type Server struct {
 	Version  string `json:"version"`
 	Topology string `json:"topology"` // "standalone", "replica set NAME", "sharded", "unknown"
+	// ReadPreference says which members were read, where that was not the primary.
+	ReadPreference string `json:"readPreference,omitempty"`
 }
 
 // Collection is one collection, view or time series in a backup.

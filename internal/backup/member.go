@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
 )
 
 // Our files are a series of gzip members, which every gzip reader takes for one stream. Each member holds whole
@@ -30,10 +31,11 @@ const MaxDocument = 16<<20 + 16<<10
 
 const maxMember = MemberSize + MaxDocument
 
-// Packer compresses batches of documents into gzip members. It is not safe for concurrent use: each goroutine needs
+// Packer compresses batches of documents into gzip members or Zstandard frames. It is not safe for concurrent use: each goroutine needs
 // its own.
 type Packer struct {
-	w *flate.Writer
+	w    *flate.Writer
+	zstd *zstd.Encoder // instead of w
 }
 
 // NewPacker returns a Packer of the given level, 1 to 9.
@@ -42,13 +44,17 @@ func NewPacker(level int) (*Packer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gzip level %d: %w", level, err)
 	}
-	return &Packer{w}, nil
+	return &Packer{w: w}, nil
 }
 
-// Pack writes content as one member to out, which it empties first.
+// Pack writes content as one member or frame to out, which it empties first.
 func (p *Packer) Pack(out *bytes.Buffer, content []byte) error {
 	if len(content) > maxMember {
 		return fmt.Errorf("gzip member of %d bytes: at most %d are read back", len(content), maxMember)
+	}
+	if p.zstd != nil {
+		p.packZstd(out, content)
+		return nil
 	}
 	out.Reset()
 	header := [memberHeader]byte{0x1f, 0x8b, 8, flagExtra, 9: 255, 10: 8, 12: memberID[0], 13: memberID[1], 14: 4}

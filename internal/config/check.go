@@ -112,6 +112,12 @@ func (c *checker) between(path string, v, from, to int64, what string) {
 	}
 }
 
+func (c *checker) oneOf(path, value string, valid ...string) {
+	if !slices.Contains(valid, value) {
+		c.wrong(path, "is %q; expected one of %s", value, strings.Join(valid, ", "))
+	}
+}
+
 func (c *checker) notNegative(path string, v int64) {
 	if v < 0 {
 		c.wrong(path, "is %d; expected 0 or more", v)

@@ -166,8 +166,13 @@ func (c *checker) backup(path string, b *Backup) {
 		c.wrong(path+".timeout", "is %s; expected less than the schedule's period, which is %s: a run must have ended before the next is due", b.Timeout, Duration(period))
 	}
 	c.positive(path+".retention", b.Retention)
-	c.between(path+".level", int64(b.Level), 1, 9, "a gzip level")
-	c.between(path+".parallel", int64(b.Parallel), 1, 64, "a number of collections")
+	c.oneOf(path+".compression", b.Compression, "gzip", "zstd")
+	c.between(path+".level", int64(b.Level), 1, 9, "a level of compression")
+	c.between(path+".parallel", int64(b.Parallel), 1, 64, "a number of cursors")
+	c.between(path+".memoryMB", int64(b.MemoryMB), 32, 64<<10, "a number of MiB")
+	c.oneOf(path+".readPreference", b.ReadPreference, "primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+	c.notNegative(path+".documentsPerSecond", b.DocumentsPerSecond)
+	c.notNegative(path+".bytesPerSecond", b.BytesPerSecond)
 }
 
 func (c *checker) foreign(path string, f *Foreign) {

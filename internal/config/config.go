@@ -138,8 +138,16 @@ type Backup struct {
 	Jitter    Duration `yaml:"jitter"`    // default 1m
 	Retention Duration `yaml:"retention"` // default 7d
 	Timeout   Duration `yaml:"timeout"`   // of one run; below the period; default 4h
-	Level     int      `yaml:"level"`     // gzip level 1 to 9; default 3
-	Parallel  int      `yaml:"parallel"`  // collections at a time; default 4
+	// Compression is gzip, the default, or zstd, which the stock tools cannot read.
+	Compression string `yaml:"compression"`
+	Level       int    `yaml:"level"`    // of compression, 1 to 9; default 3
+	Parallel    int    `yaml:"parallel"` // cursors at a time when dumping, collections when restoring; default 4
+	MemoryMB    int    `yaml:"memoryMB"` // MiB of documents on their way from the server to the disk; default 64
+	// ReadPreference says which members a backup reads: primary, the default, or another of MongoDB's modes. Dumps in an
+	// incident always read the primary, and know no limit of speed.
+	ReadPreference     string `yaml:"readPreference"`
+	DocumentsPerSecond int64  `yaml:"documentsPerSecond"` // default 0: no limit
+	BytesPerSecond     int64  `yaml:"bytesPerSecond"`     // of BSON; default 0: no limit
 }
 
 // Foreign is a directory of dumps that another tool makes.

@@ -137,7 +137,8 @@ func (a *attempt) load(dir string) error {
 // whole.
 func (a *attempt) kept(r *run, l listing) (outcome, bool) {
 	o, ok := a.done[l.name]
-	if !ok || o.UUID != l.uuid || o.Collection.Type != l.kind || len(o.Unreadable) > 0 {
+	if !ok || o.UUID != l.uuid || o.Collection.Type != l.kind || len(o.Unreadable) > 0 ||
+		o.Collection.Data.Path != r.o.dataPath(r.db.Name(), l) {
 		return outcome{}, false
 	}
 	for _, f := range []backup.File{o.Collection.Data, o.Collection.Metadata} {

@@ -21,7 +21,7 @@ var errDropped = errors.New("dropped while it was read")
 // collection dumps one collection. An error ends the whole dump; what salvaging leaves out is in the outcome.
 func (r *run) collection(ctx context.Context, l listing) (outcome, error) {
 	c := &backup.Collection{Name: l.name, Type: l.kind}
-	d := &reading{run: r, listing: l, into: c, path: filepath.Join(r.work, filepath.FromSlash(backup.DataPath(r.db.Name(), l.name, l.kind, true)))}
+	d := &reading{run: r, listing: l, into: c, path: filepath.Join(r.work, filepath.FromSlash(r.o.dataPath(r.db.Name(), l)))}
 	err := d.metadata(ctx)
 	if err == nil && l.kind != backup.TypeView {
 		c.ReadFrom = time.Now().UTC()

@@ -5,7 +5,6 @@
 package dump
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -26,54 +26,23 @@ import (
 // LockName is the file in a directory that is being written whose lock its living writer holds (see durable.Locked).
 const LockName = ".lock"
 
-// Options says where a dump goes and how it is made.
-type Options struct {
-	Root   string // the directory that gets Name, and until then Name.incomplete
-	Name   string // of the backup; the same name again continues or returns the same dump
-	Target string
-	Kind   backup.Kind // default Manual
-	// Salvage goes on past what cannot be read, and lists it in the manifest.
-	Salvage  bool
-	Level    int                   // gzip level, 1 to 9; default 3
-	Parallel int                   // cursors at a time, over all collections and ranges of large ones; default 4
-	Progress func(backup.Progress) // may be nil
-	Tool     string                // name and version of the caller, for the manifest
-}
-
-func (o *Options) complete() error {
-	if o.Root == "" {
-		return errors.New("dump: Root is required")
-	}
-	if o.Name == "" || o.Name != filepath.Base(o.Name) || !filepath.IsLocal(o.Name) {
-		return fmt.Errorf("dump: Name %q: want the name of a directory", o.Name)
-	}
-	o.Kind = cmp.Or(o.Kind, backup.Manual)
-	o.Level = cmp.Or(o.Level, 3)
-	o.Parallel = cmp.Or(o.Parallel, 4)
-	if o.Level < 1 || o.Level > 9 {
-		return fmt.Errorf("dump: Level %d: want 1 to 9", o.Level)
-	}
-	if o.Parallel < 1 || o.Parallel > 64 {
-		return fmt.Errorf("dump: Parallel %d: want 1 to 64", o.Parallel)
-	}
-	return nil
-}
-
 // run is one call of Run.
 type run struct {
 	o         Options
 	db        *mongo.Database
 	work      string // Root/Name.incomplete
 	packers   *packers
-	heavy     *semaphore.Weighted // held by the cursor that reads huge documents
+	limits    *limits
 	cursors   *semaphore.Weighted // one for each that reads documents; a salvage takes all, so that it is alone
 	splitting splitting
 	bytes     int64 // of the database; 0 where it is not known
-	tracker   *backup.Tracker
-	freeBytes func(path string) (int64, error)
-	patience  *patience
-	progress  attempt
-	server    peculiarities
+	// acknowledged is the read concern that makes a member wait for what was acknowledged before the dump began.
+	acknowledged bson.D
+	tracker      *backup.Tracker
+	freeBytes    func(path string) (int64, error)
+	patience     *patience
+	progress     attempt
+	server       peculiarities
 
 	mu       sync.Mutex
 	manifest backup.Manifest
@@ -104,7 +73,7 @@ func start(ctx context.Context, db *mongo.Database, o Options, around surroundin
 		o:         o,
 		db:        db,
 		work:      filepath.Join(o.Root, o.Name+backup.IncompleteSuffix),
-		heavy:     semaphore.NewWeighted(1),
+		limits:    newLimits(o),
 		cursors:   semaphore.NewWeighted(int64(o.Parallel)),
 		splitting: around.splitting,
 		freeBytes: around.freeBytes,
@@ -170,7 +139,7 @@ func (r *run) dump(ctx context.Context) (*backup.Manifest, error) {
 		Kind:        r.o.Kind,
 		StartedAt:   time.Now().UTC(),
 		Tool:        r.o.Tool,
-		Compression: "gzip",
+		Compression: r.o.Compression,
 	}
 	topology := r.describeServer(ctx)
 	listed, err := r.list(ctx)
@@ -214,7 +183,7 @@ func (r *run) dump(ctx context.Context) (*backup.Manifest, error) {
 
 // collections dumps all of them, several at a time.
 func (r *run) collections(ctx context.Context, all []listing) (err error) {
-	if r.packers, err = newPackers(r.o.Level); err != nil {
+	if r.packers, err = newPackers(r.o); err != nil {
 		return err
 	}
 	defer r.packers.close()

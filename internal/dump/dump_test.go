@@ -375,6 +375,10 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		`Name ".."`:           func(o *Options) { o.Name = ".." },
 		"Level 10":            func(o *Options) { o.Level = 10 },
 		"Parallel -1":         func(o *Options) { o.Parallel = -1 },
+		`Compression "lz4"`:   func(o *Options) { o.Compression = "lz4" },
+		"secondaryPreferred":  func(o *Options) { o.ReadPreference = "slave" },
+		"BytesPerSecond":      func(o *Options) { o.BytesPerSecond = -1 },
+		"Memory 1":            func(o *Options) { o.Memory = 1 },
 	} {
 		o := opts(t)
 		change(&o)

@@ -141,7 +141,7 @@ func TestDocumentsThatAreNotBSONAreNamed(t *testing.T) {
 	for _, salvage := range []bool{false, true} {
 		r := &run{o: Options{Salvage: salvage, Level: 1}, work: t.TempDir()}
 		var err error
-		r.packers, err = newPackers(1)
+		r.packers, err = newPackers(Options{Level: 1, Memory: leastMemory, Compression: Gzip})
 		require.NoError(t, err)
 		w, err := newWriter(t.Context(), r, "invoices", filepath.Join(r.work, "x"), false)
 		require.NoError(t, err)

@@ -9,14 +9,9 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/battwheels/runbook/internal/backup"
 )
-
-// heavyDocument is where a document is so large that only one collection at a time may read such ones: the driver holds
-// two batches of up to 16 MB for each cursor, and nothing is gained by reading them side by side.
-const heavyDocument = 2 << 20
 
 // query is one find.
 type query struct {
@@ -40,11 +35,19 @@ func (d *reading) find(ctx context.Context, q query, f func(bson.Raw) error) err
 	}
 	cmd = append(cmd, bson.E{Key: "batchSize", Value: pace.size})
 	rc, ok := d.run.progress.readConcern()
-	if d.snapshot = ok && !d.plain; d.snapshot {
+	if d.snapshot = ok && !d.plain; !d.snapshot {
+		rc = d.run.acknowledged
+	}
+	if rc != nil {
 		cmd = append(cmd, bson.E{Key: "readConcern", Value: rc})
 	}
+	memory := share{of: d.run.limits}
+	if err := memory.want(ctx, wantBatchBytes); err != nil {
+		return err
+	}
+	defer memory.release()
 	asked := time.Now()
-	cursor, err := d.run.db.RunCommandCursor(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Primary()))
+	cursor, err := d.run.db.RunCommandCursor(ctx, cmd, options.RunCmd().SetReadPreference(d.run.documentsFrom()))
 	if err != nil {
 		return err
 	}
@@ -52,19 +55,7 @@ func (d *reading) find(ctx context.Context, q query, f func(bson.Raw) error) err
 	var documents int
 	var bytes int64
 	var took time.Duration
-	heavy := false
-	defer func() {
-		if heavy {
-			d.run.heavy.Release(1)
-		}
-	}()
 	for cursor.Next(ctx) {
-		if len(cursor.Current) > heavyDocument && !heavy {
-			if err := d.run.heavy.Acquire(ctx, 1); err != nil {
-				return err
-			}
-			heavy = true
-		}
 		if documents == 0 {
 			took = time.Since(asked)
 		}
@@ -74,6 +65,12 @@ func (d *reading) find(ctx context.Context, q query, f func(bson.Raw) error) err
 		}
 		if cursor.RemainingBatchLength() > 0 {
 			continue
+		}
+		if err := memory.want(ctx, bytes); err != nil {
+			return err
+		}
+		if err := d.run.limits.pace(ctx, documents, bytes); err != nil {
+			return err
 		}
 		if q.batch == 0 {
 			cursor.SetBatchSize(int32(pace.next(documents, bytes, took)))

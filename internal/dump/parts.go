@@ -31,6 +31,7 @@ const (
 // plan is how a collection is divided. All attempts keep to it.
 type plan struct {
 	UUID     string         `json:"uuid,omitempty"`
+	File     string         `json:"file"` // the collection's
 	ReadFrom time.Time      `json:"readFrom"`
 	Ranges   []backup.Range `json:"ranges"` // their bounds
 }
@@ -69,7 +70,7 @@ func (d *reading) planned() *plan {
 		return nil
 	}
 	p := new(plan)
-	if json.Unmarshal(b, p) != nil || p.UUID != d.listing.uuid || len(p.Ranges) == 0 {
+	if json.Unmarshal(b, p) != nil || p.UUID != d.listing.uuid || p.File != filepath.Base(d.path) || len(p.Ranges) == 0 {
 		return nil
 	}
 	return p
@@ -119,7 +120,7 @@ func (d *reading) newPlan(bounds []backup.Bounds) (*plan, error) {
 	if err := os.MkdirAll(d.partsFolder(), 0o750); err != nil {
 		return nil, err
 	}
-	p := &plan{UUID: d.listing.uuid, ReadFrom: d.into.ReadFrom}
+	p := &plan{UUID: d.listing.uuid, File: filepath.Base(d.path), ReadFrom: d.into.ReadFrom}
 	var err error
 	if p.Ranges, err = backup.NewRanges(bounds); err != nil {
 		return nil, err
@@ -287,7 +288,7 @@ func (x *ranged) finish() error {
 		x.unreadable = append(x.unreadable, r.Unreadable...)
 	}
 	if x.size == 0 {
-		member, err := x.run.packers.small(nil)
+		member, err := x.run.packers.nothing()
 		if err == nil {
 			_, err = io.MultiWriter(x.file, x.sum).Write(member)
 		}

@@ -174,7 +174,7 @@ func TestPlanThatCannotBeFollowedIsDropped(t *testing.T) {
 	folder := filepath.Join(o.Root, o.Name+backup.IncompleteSuffix, partsDir, "large")
 	require.NoError(t, os.MkdirAll(folder, 0o755))
 	uuid := listed(t, db, "large").uuid
-	require.NoError(t, writeJSON(filepath.Join(folder, planFile), plan{UUID: uuid, Ranges: []backup.Range{{Others: true}}}))
+	require.NoError(t, writeJSON(filepath.Join(folder, planFile), plan{UUID: uuid, File: "large.bson.gz", Ranges: []backup.Range{{Others: true}}}))
 	s := provenIn(t, db, o, fine)
 	requireSame(t, docs, contents(t, s, "large"))
 	require.Empty(t, s.Manifest.Collection("large").Ranges)

@@ -50,9 +50,27 @@ func (p peculiarities) lacks(t bson.Type) bool {
 	}
 }
 
-// command runs a command on the primary and returns its answer.
+// documentsFrom says which members are asked for documents.
+func (r *run) documentsFrom() *readpref.ReadPref {
+	pref, err := readpref.New(r.o.mode)
+	if err != nil {
+		return readpref.Primary()
+	}
+	return pref
+}
+
+// catalogFrom says which members are asked for all else: the primary, which knows best, unless there is none and others
+// may be asked.
+func (r *run) catalogFrom() *readpref.ReadPref {
+	if r.o.mode == readpref.PrimaryMode || r.o.mode == 0 {
+		return readpref.Primary()
+	}
+	return readpref.PrimaryPreferred()
+}
+
+// command runs a command and returns its answer.
 func (r *run) command(ctx context.Context, cmd bson.D) (bson.Raw, error) {
-	return r.db.RunCommand(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Primary())).Raw()
+	return r.db.RunCommand(ctx, cmd, options.RunCmd().SetReadPreference(r.catalogFrom())).Raw()
 }
 
 // describeServer notes version and topology. It asks nothing that a backup depends on: a compatible server may not know
@@ -72,6 +90,7 @@ func (r *run) describeServer(ctx context.Context) (topology string) {
 		switch {
 		case isSet:
 			topology = "replica set " + set
+			r.remember(hello)
 		case message == "isdbgrid":
 			topology = "sharded"
 		default:
@@ -80,6 +99,21 @@ func (r *run) describeServer(ctx context.Context) (topology string) {
 	}
 	r.manifest.Server.Topology = topology
 	return topology
+}
+
+// remember notes the primary's time, which the other members must have reached before they are asked for documents.
+func (r *run) remember(hello bson.Raw) {
+	if r.o.mode == readpref.PrimaryMode {
+		return
+	}
+	r.manifest.Server.ReadPreference = r.o.ReadPreference
+	primary, _ := hello.Lookup("isWritablePrimary").BooleanOK()
+	t, i, ok := hello.Lookup("operationTime").TimestampOK()
+	if !primary || !ok {
+		r.manifest.Notes = append(r.manifest.Notes, "read with preference "+r.o.ReadPreference+" while there was no primary: what was written last may be missing")
+		return
+	}
+	r.acknowledged = bson.D{{Key: "afterClusterTime", Value: bson.Timestamp{T: t, I: i}}}
 }
 
 // list reads what the database has. A server that is away for a moment is waited for.
@@ -132,7 +166,7 @@ func newListing(doc bson.Raw) (listing, error) {
 
 // each runs a command that opens a cursor and calls f with each document. The document is valid during the call.
 func (r *run) each(ctx context.Context, cmd bson.D, f func(bson.Raw) error) error {
-	cursor, err := r.db.RunCommandCursor(ctx, cmd, options.RunCmd().SetReadPreference(readpref.Primary()))
+	cursor, err := r.db.RunCommandCursor(ctx, cmd, options.RunCmd().SetReadPreference(r.catalogFrom()))
 	if err != nil {
 		return err
 	}

@@ -21,9 +21,6 @@ import (
 	"github.com/battwheels/runbook/internal/backup"
 )
 
-// batchBudget bounds the documents, in bytes, that wait to be compressed and written, over all collections.
-const batchBudget = 24 << 20
-
 // batch is whole documents on their way into one gzip member.
 type batch struct {
 	docs   []byte
@@ -31,6 +28,7 @@ type batch struct {
 	digest backup.Digest
 	bad    []badDocument
 	err    error
+	empty  bool // to be packed although there is nothing in it
 	weight int64
 	ready  chan struct{}
 }
@@ -44,6 +42,7 @@ type badDocument struct {
 // packers compresses the batches of all collections on every core, so that one large collection uses all of them too.
 type packers struct {
 	level   int
+	share   int64 // of the memory
 	jobs    chan *batch
 	budget  *semaphore.Weighted
 	work    sync.WaitGroup
@@ -51,18 +50,20 @@ type packers struct {
 	idle    sync.Pool // packers for the small files, which their own goroutines compress
 }
 
-func newPackers(level int) (*packers, error) {
+func newPackers(o Options) (*packers, error) {
+	share := packingShare(o.Memory)
 	p := &packers{
 		jobs:    make(chan *batch),
-		budget:  semaphore.NewWeighted(batchBudget),
+		budget:  semaphore.NewWeighted(share),
 		batches: sync.Pool{New: func() any { return new(batch) }},
-		level:   level,
+		level:   o.Level,
+		share:   share,
 	}
 	n := runtime.GOMAXPROCS(0)
 	all := make([]*backup.Packer, n)
 	for i := range all {
 		var err error
-		if all[i], err = backup.NewPacker(level); err != nil {
+		if all[i], err = o.newPacker(); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +85,16 @@ func (p *packers) close() {
 	p.work.Wait()
 }
 
-// small compresses something small at once.
+// nothing is what makes a file without documents a compressed file.
+func (p *packers) nothing() ([]byte, error) {
+	b := &batch{ready: make(chan struct{})}
+	b.empty = true
+	p.jobs <- b
+	<-b.ready
+	return b.packed.Bytes(), b.err
+}
+
+// small compresses something small with gzip at once.
 func (p *packers) small(content []byte) ([]byte, error) {
 	packer, ok := p.idle.Get().(*backup.Packer)
 	if !ok {
@@ -130,7 +140,7 @@ func (b *batch) pack(packer *backup.Packer) {
 		kept = append(kept, doc...)
 	}
 	b.docs = kept
-	if len(kept) > 0 {
+	if len(kept) > 0 || b.empty {
 		b.err = packer.Pack(&b.packed, kept)
 	}
 }
@@ -215,7 +225,7 @@ func (w *writer) flush() error {
 	if len(b.docs) == 0 {
 		return nil
 	}
-	weight := min(int64(len(b.docs)), batchBudget)
+	weight := min(int64(len(b.docs)), w.run.packers.share)
 	if err := w.run.packers.budget.Acquire(w.ctx, weight); err != nil {
 		return context.Cause(w.ctx)
 	}
@@ -305,7 +315,7 @@ func (w *writer) finish() (backup.File, backup.Digest, error) {
 
 // empty writes the one member that makes a file without documents a gzip file.
 func (w *writer) empty() error {
-	member, err := w.run.packers.small(nil)
+	member, err := w.run.packers.nothing()
 	if err != nil {
 		return err
 	}
