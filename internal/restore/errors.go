@@ -202,3 +202,29 @@ func some(list []string) string {
 	}
 	return text
 }
+
+// ChangedError says that a document changed while it was about to be overwritten or removed. It was put back.
+type ChangedError struct {
+	Collection string
+	ID         string
+}
+
+// Error names the document and says what to do.
+func (e *ChangedError) Error() string {
+	return fmt.Sprintf("document _id %s of collection %q was changed by somebody else while it was about to be restored, and was put back: stop what writes to the database, then start again", e.ID, e.Collection)
+}
+
+// PartialError says that a partial restore has been carried out and is not what it should be.
+type PartialError struct {
+	Differences []Difference
+	Undo        string // the folder of what was there before; empty where nothing was overwritten
+}
+
+// Error names the collections and says what to do.
+func (e *PartialError) Error() string {
+	text := fmt.Sprintf("what was restored is not what the backup holds: %s; something writes to the database: stop it, then start again", summary(e.Differences))
+	if e.Undo != "" {
+		text += "; what was there before is in " + e.Undo
+	}
+	return text
+}

@@ -18,8 +18,12 @@ import (
 // chooses all. It knows equality, $in, $eq, $gt, $gte, $lt and $lte on scalar values, by fields or dotted paths, all of
 // which must hold. As on the server, a list matches when one of its elements does.
 type Filter struct {
+	text       string
 	conditions []condition
 }
+
+// String returns the filter as it was written.
+func (f Filter) String() string { return f.text }
 
 // condition is what must hold of the values under one path.
 type condition struct {
@@ -45,7 +49,7 @@ func ParseFilter(text string) (Filter, error) {
 	if len(elements) == 0 {
 		return Filter{}, errors.New("filter: it is empty; leave it out to mean all documents")
 	}
-	var f Filter
+	f := Filter{text: text}
 	for _, e := range elements {
 		if err := f.add(e.Key(), e.Value()); err != nil {
 			return Filter{}, fmt.Errorf("filter: %s: %w", e.Key(), err)

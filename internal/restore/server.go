@@ -108,10 +108,22 @@ func listed(ctx context.Context, db *mongo.Database, filter bson.D) (map[string]
 // write runs a command that changes something and returns when a majority has it in its journal. A server without a
 // journal is asked for the majority alone.
 func write(ctx context.Context, db *mongo.Database, command bson.D) error {
+	return writeAnd(ctx, db, command, nil)
+}
+
+// writeAnd is write for a command whose answer matters.
+func writeAnd(ctx context.Context, db *mongo.Database, command bson.D, answer any) error {
 	durable := bson.D{{Key: "w", Value: "majority"}, {Key: "j", Value: true}}
-	err := db.RunCommand(ctx, append(slices.Clip(command), bson.E{Key: "writeConcern", Value: durable})).Err()
+	run := func(concern bson.D) error {
+		r := db.RunCommand(ctx, append(slices.Clip(command), bson.E{Key: "writeConcern", Value: concern}))
+		if r.Err() != nil || answer == nil {
+			return r.Err()
+		}
+		return r.Decode(answer)
+	}
+	err := run(durable)
 	if code(err) == codeBadValue && strings.Contains(err.Error(), "journal") {
-		err = db.RunCommand(ctx, append(slices.Clip(command), bson.E{Key: "writeConcern", Value: durable[:1]})).Err()
+		err = run(durable[:1])
 	}
 	return err
 }

@@ -1,0 +1,469 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/battwheels/runbook/internal/backup"
+)
+
+const (
+	// A portion has at most so many documents and, but for a last one, bytes.
+	portionDocuments = 1000
+	portionBytes     = 1 << 20
+	// mostRemembered bounds the documents of one collection that a filter chooses where others are removed: a hash of each
+	// _id is remembered, which takes about 50 bytes.
+	mostRemembered = 2 << 20
+)
+
+// portion is some of the backup's documents that the filter chooses.
+type portion struct {
+	docs  []bson.Raw
+	place map[string]int // by keyOf
+	bytes int
+}
+
+// keyOf is equal for every two _id that cannot stand in one collection: numbers count by their value.
+func keyOf(doc bson.Raw) string {
+	id := doc.Lookup("_id")
+	switch {
+	case id.Type == bson.TypeInt32 || id.Type == bson.TypeInt64:
+		return "n" + strconv.FormatInt(id.AsInt64(), 10)
+	case id.Type == bson.TypeDouble && id.Double() == math.Trunc(id.Double()) && math.Abs(id.Double()) < 1<<63:
+		return "n" + strconv.FormatInt(int64(id.Double()), 10)
+	default:
+		return string(append([]byte{byte(id.Type)}, id.Value...))
+	}
+}
+
+// portions goes through the chosen documents of a collection, each time in the same portions.
+func (p *partial) portions(ctx context.Context, c *backup.Collection) iter.Seq2[*portion, error] {
+	return func(yield func(*portion, error) bool) {
+		s := &portion{place: map[string]int{}}
+		var told, read backup.Digest
+		for doc, err := range p.Source.DocumentsAhead(ctx, c, p.ahead) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			read.AddHash(backup.Hash{}, len(doc))
+			if !p.Filter.Matches(doc) {
+				continue
+			}
+			if _, err := doc.LookupErr("_id"); err != nil {
+				yield(nil, &RefusedError{Collection: c.Name, What: "a document without _id", Reason: "it cannot be told apart from others"})
+				return
+			}
+			s.place[keyOf(doc)] = len(s.docs)
+			s.docs = append(s.docs, bytes.Clone(doc))
+			s.bytes += len(doc)
+			if len(s.docs) < portionDocuments && s.bytes < portionBytes {
+				continue
+			}
+			if !yield(s, nil) {
+				return
+			}
+			s = &portion{place: map[string]int{}}
+			p.tracker.Add(c.Name, read.Documents-told.Documents, read.Bytes-told.Bytes)
+			told = read
+		}
+		p.tracker.Add(c.Name, read.Documents-told.Documents, read.Bytes-told.Bytes)
+		if len(s.docs) > 0 {
+			yield(s, nil)
+		}
+	}
+}
+
+// standing is how a document of the backup stands in the database.
+type standing byte
+
+const (
+	missing standing = iota
+	identical
+	different
+)
+
+// look finds out how the documents of a portion stand. It calls each with every one that differs, once.
+func (p *partial) look(ctx context.Context, collection string, s *portion, each func(i int, live bson.Raw) error) ([]standing, error) {
+	stand := make([]standing, len(s.docs))
+	if _, there := p.there[collection]; !there {
+		return stand, nil
+	}
+	ids := make(bson.A, len(s.docs))
+	for i, d := range s.docs {
+		ids[i] = d.Lookup("_id")
+	}
+	err := persist(ctx, func() error {
+		cursor, err := primary(p.DB).Collection(collection).Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
+		if err != nil {
+			return err
+		}
+		for cursor.Next(ctx) {
+			i, ours := s.place[keyOf(cursor.Current)]
+			switch {
+			case !ours || stand[i] != missing: // seen before the connection broke
+			case bytes.Equal(cursor.Current, s.docs[i]):
+				stand[i] = identical
+			default:
+				stand[i] = different
+				if err := each(i, cursor.Current); err != nil {
+					return errors.Join(err, cursor.Close(context.WithoutCancel(ctx)))
+				}
+			}
+		}
+		return errors.Join(cursor.Err(), cursor.Close(context.WithoutCancel(ctx)))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare documents of %s: %w", collection, err)
+	}
+	return stand, nil
+}
+
+// countOne compares one collection, and keeps what will be overwritten or removed.
+func (p *partial) countOne(ctx context.Context, c *backup.Collection, keep *undo) (r PartialCollection, err error) {
+	_, there := p.there[c.Name]
+	r = PartialCollection{Name: c.Name, Created: !there}
+	rules, err := expiriesIn(c)
+	if err != nil {
+		return r, err
+	}
+	var kept *undoFile
+	if keep != nil {
+		kept = keep.collection(c)
+		defer func() {
+			if err != nil {
+				kept.abandon()
+			}
+		}()
+	}
+	chosen := map[backup.Hash]struct{}{}
+	for s, err := range p.portions(ctx, c) {
+		if err != nil {
+			return r, err
+		}
+		stand, err := p.look(ctx, c.Name, s, func(_ int, live bson.Raw) error {
+			if p.Mode == InsertMissing {
+				return nil
+			}
+			return kept.add(live)
+		})
+		if err != nil {
+			return r, err
+		}
+		r.Matched += int64(len(s.docs))
+		for i, how := range stand {
+			switch {
+			case how == identical:
+				r.Identical++
+			case how == different && p.Mode == InsertMissing:
+				r.Different++
+			case how == different:
+				r.Overwrite++
+			default:
+				r.Insert++
+				if end, ok := expires(s.docs[i], rules); ok && !end.After(time.Now()) {
+					r.expired++
+				}
+			}
+			if p.Mode == Replace {
+				chosen[backup.HashOf([]byte(keyOf(s.docs[i])))] = struct{}{}
+			}
+		}
+		if len(chosen) > mostRemembered {
+			return r, fmt.Errorf("collection %s: the filter chooses more than %d documents, too many to tell which others to remove: use the mode overwrite, or replace the whole collection", c.Name, mostRemembered)
+		}
+	}
+	if p.Mode == Replace && there {
+		if err := p.others(ctx, c, chosen, func(doc bson.Raw) error {
+			r.Remove++
+			return kept.add(doc)
+		}); err != nil {
+			return r, err
+		}
+	}
+	return r, kept.finish()
+}
+
+// others calls each, once, with every document in the database that the filter chooses and the backup does not have.
+func (p *partial) others(ctx context.Context, c *backup.Collection, chosen map[backup.Hash]struct{}, each func(bson.Raw) error) error {
+	seen := map[backup.Hash]struct{}{}
+	var failed error
+	err := read(ctx, p.DB, c.Name, func() {}, func(doc bson.Raw) {
+		if failed != nil || !p.Filter.Matches(doc) {
+			return
+		}
+		id := backup.HashOf([]byte(keyOf(doc)))
+		if _, ours := chosen[id]; ours {
+			return
+		}
+		if _, again := seen[id]; again {
+			return
+		}
+		seen[id] = struct{}{}
+		failed = each(doc)
+	})
+	return errors.Join(err, failed)
+}
+
+// apply writes one collection, as it was counted. made says that it was not there then; an earlier run may have begun it.
+func (p *partial) apply(ctx context.Context, c *backup.Collection, undoAt string, made bool) (r PartialCollection, err error) {
+	if made {
+		if err := p.checkLease(ctx); err != nil {
+			return r, err
+		}
+		if err := create(ctx, p.DB, c.Name, c); err != nil {
+			return r, err
+		}
+	}
+	before, end, err := p.kept(ctx, c, undoAt)
+	if err != nil {
+		return r, err
+	}
+	defer end()
+	for s, err := range p.portions(ctx, c) {
+		if err != nil {
+			return r, err
+		}
+		if err := p.write(ctx, c, s, before, &r); err != nil {
+			return r, err
+		}
+	}
+	for doc, err := range before.rest() {
+		if err == nil && p.Mode != Replace {
+			err = fmt.Errorf("the undo folder %s holds document _id %s of %s, which was not to be changed", undoAt, nameOf(doc), c.Name)
+		}
+		if err != nil {
+			return r, err
+		}
+		if err := p.checkLease(ctx); err != nil {
+			return r, err
+		}
+		if err := p.exchange(ctx, c.Name, doc, nil, backup.HashOf(doc)); err != nil {
+			return r, err
+		}
+	}
+	if !made {
+		return r, nil
+	}
+	h, err := ask(ctx, p.DB)
+	if err != nil {
+		return r, err
+	}
+	return r, buildIndexes(ctx, p.DB, c.Name, c, h.SetName != "", func(indexSpec) bool { return true })
+}
+
+// write puts a portion into the database.
+func (p *partial) write(ctx context.Context, c *backup.Collection, s *portion, before *keptDocuments, r *PartialCollection) error {
+	hashes, err := before.of(s)
+	if err != nil {
+		return err
+	}
+	stand, err := p.look(ctx, c.Name, s, func(i int, live bson.Raw) error {
+		if p.Mode != InsertMissing && hashes[i] != backup.HashOf(live) {
+			return &ChangedError{Collection: c.Name, ID: nameOf(live)}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.checkLease(ctx); err != nil {
+		return err
+	}
+	conflict := func(doc bson.Raw) {
+		r.Conflicts++
+		if len(r.Examples) < 5 {
+			r.Examples = append(r.Examples, nameOf(doc))
+		}
+	}
+	b := newBatch()
+	defer b.free()
+	for i, how := range stand {
+		switch {
+		case how == missing:
+			b.add(s.docs[i])
+		case how == different && p.Mode != InsertMissing:
+			err := p.exchange(ctx, c.Name, s.docs[i], s.docs[i], hashes[i])
+			if code(err) == codeDuplicateKey {
+				conflict(s.docs[i])
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	if len(b.documents) == 0 {
+		return nil
+	}
+	b.close()
+	there, err := insert(ctx, p.DB, c.Name, c.Name, b, false)
+	if err != nil || len(there) == 0 {
+		return err
+	}
+	same, err := alike(ctx, p.DB, c.Name, b, there)
+	if err != nil {
+		return err
+	}
+	for _, n := range there {
+		if !same[n] {
+			conflict(b.at(n))
+		}
+	}
+	return nil
+}
+
+// exchange puts a document in the place of the one that has its _id, or removes that one where next is nil. If what it
+// took away was not what is kept, it puts that back.
+func (p *partial) exchange(ctx context.Context, collection string, of, next bson.Raw, before backup.Hash) error {
+	if next != nil && emptyTimestamp(next) {
+		return p.update(ctx, collection, next)
+	}
+	id := of.Lookup("_id")
+	command := bson.D{{Key: "findAndModify", Value: collection}, {Key: "query", Value: bson.D{{Key: "_id", Value: id}}}}
+	if next == nil {
+		command = append(command, bson.E{Key: "remove", Value: true})
+	} else {
+		command = append(command, bson.E{Key: "update", Value: next}, bson.E{Key: "bypassDocumentValidation", Value: true})
+	}
+	tried := false
+	err := persist(ctx, func() error {
+		if tried {
+			done, err := p.stands(ctx, collection, id, next)
+			if done || err != nil {
+				return err
+			}
+		}
+		tried = true
+		var answer struct {
+			Value bson.Raw `bson:"value"`
+		}
+		if err := writeAnd(ctx, p.DB, command, &answer); err != nil {
+			return err
+		}
+		switch {
+		case answer.Value == nil && next == nil, answer.Value != nil && backup.HashOf(answer.Value) == before:
+			return nil
+		case answer.Value != nil:
+			if err := p.putBack(ctx, collection, answer.Value, next == nil); err != nil {
+				return err
+			}
+		}
+		return &ChangedError{Collection: collection, ID: nameOf(of)}
+	})
+	if err == nil || code(err) == codeDuplicateKey {
+		return err
+	}
+	return fmt.Errorf("restore document _id %s of %s: %w", nameOf(of), collection, err)
+}
+
+// stands says whether a document stands as it should, after the answer to a command was lost.
+func (p *partial) stands(ctx context.Context, collection string, id bson.RawValue, want bson.Raw) (bool, error) {
+	live, err := primary(p.DB).Collection(collection).FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return want == nil, nil
+	}
+	return err == nil && want != nil && bytes.Equal(live, want), err
+}
+
+func (p *partial) putBack(ctx context.Context, collection string, doc bson.Raw, removed bool) error {
+	if !removed {
+		return p.update(ctx, collection, doc)
+	}
+	b := newBatch()
+	defer b.free()
+	b.add(doc)
+	b.close()
+	_, err := insert(ctx, p.DB, collection, collection, b, false)
+	return err
+}
+
+// update is for documents with an empty timestamp, which findAndModify would fill in.
+func (p *partial) update(ctx context.Context, collection string, doc bson.Raw) error {
+	change := bson.D{{Key: "q", Value: bson.D{{Key: "_id", Value: doc.Lookup("_id")}}}, {Key: "u", Value: doc}}
+	command := bson.D{
+		{Key: "update", Value: collection}, {Key: "updates", Value: bson.A{change}}, {Key: "bypassDocumentValidation", Value: true},
+	}
+	if emptyTimestamp(doc) {
+		command = append(command, bson.E{Key: "bypassEmptyTsReplacement", Value: true})
+	}
+	err := persist(ctx, func() error { return write(ctx, p.DB, command) })
+	if unknownField(err, "bypassEmptyTsReplacement") {
+		return &RefusedError{
+			Collection: collection, What: "document _id " + nameOf(doc), Code: code(err),
+			Reason: "it has an empty Timestamp, which this version of the server would replace by the current time",
+		}
+	}
+	return err
+}
+
+// keptDocuments goes through an undo file beside the backup's documents, which it follows in their order.
+type keptDocuments struct {
+	next func() (bson.Raw, error, bool)
+	doc  bson.Raw // the one that is next; nil at the end
+	err  error
+}
+
+// kept opens the undo file of a collection. Where there is none it is empty.
+func (p *partial) kept(ctx context.Context, c *backup.Collection, undoAt string) (k *keptDocuments, end func(), err error) {
+	k = &keptDocuments{}
+	if undoAt == "" {
+		return k, func() {}, nil
+	}
+	m, err := backup.ReadManifest(filepath.Clean(undoAt))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what was there before: %w", err)
+	}
+	of := m.Collection(c.Name)
+	if of == nil {
+		return k, func() {}, nil
+	}
+	k.next, end = iter.Pull2(backup.Source{Dir: undoAt, Manifest: m}.Documents(ctx, of))
+	k.advance()
+	return k, end, nil
+}
+
+func (k *keptDocuments) advance() {
+	doc, err, ok := k.next()
+	if k.doc, k.err = nil, err; ok && err == nil {
+		k.doc = doc
+	}
+}
+
+// of returns the hashes of what is kept of a portion's documents, by their places.
+func (k *keptDocuments) of(s *portion) (map[int]backup.Hash, error) {
+	hashes := map[int]backup.Hash{}
+	for k.doc != nil {
+		i, ours := s.place[keyOf(k.doc)]
+		if !ours {
+			break
+		}
+		hashes[i] = backup.HashOf(k.doc)
+		k.advance()
+	}
+	return hashes, k.err
+}
+
+// rest is what is kept of documents that the backup does not have.
+func (k *keptDocuments) rest() iter.Seq2[bson.Raw, error] {
+	return func(yield func(bson.Raw, error) bool) {
+		for k.doc != nil {
+			if !yield(slices.Clone(k.doc), nil) {
+				return
+			}
+			k.advance()
+		}
+		if k.err != nil {
+			yield(nil, k.err)
+		}
+	}
+}
