@@ -71,9 +71,9 @@ func TestOfflineRestoreUndoesASwapThatWasCutOff(t *testing.T) {
 	remove()
 	fault.Lift()
 
-	_, err = o.restore(ctx, m.Name, offlineOptions{takeOver: true, dryRun: true}, io.Discard)
+	_, err = o.restore(ctx, restoring{id: m.Name, takeOver: true}, io.Discard)
 	require.ErrorContains(t, err, "inc1 was cut off half-way")
-	r, err := o.restore(ctx, m.Name, offlineOptions{takeOver: true}, io.Discard)
+	r, err := o.restore(ctx, restoring{id: m.Name, takeOver: true, yes: true}, io.Discard)
 	require.NoError(t, err)
 	safety, err := o.catalog.Source(ctx, r.SafetyDump)
 	require.NoError(t, err)

@@ -256,7 +256,10 @@ func (s *chunks) unzstd(ctx context.Context, r *bufio.Reader) error {
 		} else if err != nil {
 			return err
 		}
-		if err := s.put(ctx, length, func() ([]byte, error) { return unpackFrame(frame, length) }); err != nil {
+		if err := s.put(ctx, length, func() (*[]byte, error) {
+			content, err := unpackFrame(frame, length)
+			return &content, err
+		}); err != nil {
 			return err
 		}
 	}

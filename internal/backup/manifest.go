@@ -39,6 +39,7 @@ const (
 	Emergency Kind = "emergency" // all that could be read when an incident began
 	Safety    Kind = "safety"    // what stood there right before a swap
 	Foreign   Kind = "foreign"   // made by another tool, adopted by us
+	Undo      Kind = "undo"      // only the documents that a partial restore overwrote or removed
 )
 
 // Type is the type of a collection as listCollections names it.

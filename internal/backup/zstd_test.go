@@ -53,7 +53,7 @@ func TestZstdFilesAreReadByUsAndByEveryReader(t *testing.T) {
 
 func unpackAll(t *testing.T, path string) ([]byte, error) {
 	t.Helper()
-	s, err := openChunks(t.Context(), path)
+	s, err := openChunks(t.Context(), path, NewReadAhead(readAhead))
 	require.NoError(t, err)
 	defer s.close()
 	var all []byte

@@ -180,21 +180,55 @@ func (c *checker) config(cfg *Config) {
 	}
 	c.mail(&cfg.Mail)
 	c.webhook(&cfg.Webhook)
+	c.hasTargets(cfg)
+	for _, name := range cfg.TargetNames() {
+		path := "targets." + name
+		c.targetName(path, name)
+		t := cfg.Targets[name]
+		c.target(path, &t)
+		c.apart(path, storage, cfg.Storage.Dir, &t)
+	}
+}
+
+// offline checks what a dump or a restore without Temporal uses.
+func (c *checker) offline(cfg *Config, target string) {
+	storage := c.path("storage.dir", cfg.Storage.Dir, "/var/lib/runbook")
+	c.hasTargets(cfg)
+	for _, name := range cfg.TargetNames() {
+		if target != "" && target != name {
+			continue
+		}
+		path := "targets." + name
+		c.targetName(path, name)
+		t := cfg.Targets[name]
+		c.database(path+".database", &t.Database)
+		c.backup(path+".backup", &t.Backup)
+		for i, f := range t.Foreign {
+			c.foreign(fmt.Sprintf("%s.foreignBackups[%d]", path, i), &f)
+		}
+		c.positive(path+".policy.quietFor", t.Policy.QuietFor)
+		c.apart(path, storage, cfg.Storage.Dir, &t)
+	}
+}
+
+func (c *checker) hasTargets(cfg *Config) {
 	if len(cfg.Targets) == 0 {
 		c.wrong("targets", "names no target; expected at least one application to protect, by name")
 	}
-	for _, name := range cfg.TargetNames() {
-		path := "targets." + name
-		if !targetName.MatchString(name) {
-			c.wrong(path, "is not a name that can be a folder and a workflow id; expected small letters, digits, - and _, such as battwheels")
-		}
-		t := cfg.Targets[name]
-		c.target(path, &t)
-		for i, f := range t.Foreign {
-			if storage && filepath.IsAbs(f.Dir) && nested(cfg.Storage.Dir, f.Dir) {
-				c.wrong(fmt.Sprintf("%s.foreignBackups[%d].dir", path, i),
-					"is %s, and storage.dir is %s; expected neither to lie in the other", f.Dir, cfg.Storage.Dir)
-			}
+}
+
+func (c *checker) targetName(path, name string) {
+	if !targetName.MatchString(name) {
+		c.wrong(path, "is not a name that can be a folder and a workflow id; expected small letters, digits, - and _, such as battwheels")
+	}
+}
+
+// apart makes sure that runbook's own storage and other tools' directories do not lie in each other.
+func (c *checker) apart(path string, storage bool, dir string, t *Target) {
+	for i, f := range t.Foreign {
+		if storage && filepath.IsAbs(f.Dir) && nested(dir, f.Dir) {
+			c.wrong(fmt.Sprintf("%s.foreignBackups[%d].dir", path, i),
+				"is %s, and storage.dir is %s; expected neither to lie in the other", f.Dir, dir)
 		}
 	}
 }

@@ -17,13 +17,20 @@ import (
 
 // Load reads runbook.yaml, applies the defaults, reads the secrets that it refers to, and checks every field. What is wrong
 // comes back as Errors, all of it at once; a file that cannot be read comes back as its own error.
-func Load(path string) (*Config, error) { return load(path, false) }
+func Load(path string) (*Config, error) { return load(path, false, (*checker).config) }
 
 // LoadLenient is Load for commands that must work where secrets they do not use are out of reach: a secret that cannot be
 // read is no error here, but has no value and tells why by its Err.
-func LoadLenient(path string) (*Config, error) { return load(path, true) }
+func LoadLenient(path string) (*Config, error) { return load(path, true, (*checker).config) }
 
-func load(path string, lenient bool) (*Config, error) {
+// LoadOffline is LoadLenient for commands that reach nothing but one target's database and its backups. What they do not
+// use (mail, webhook, Temporal, how the application is stopped, other targets) is read but not checked. Where target is
+// "" all of them are looked at.
+func LoadOffline(path, target string) (*Config, error) {
+	return load(path, true, func(c *checker, cfg *Config) { c.offline(cfg, target) })
+}
+
+func load(path string, lenient bool, check func(*checker, *Config)) (*Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
@@ -33,7 +40,7 @@ func load(path string, lenient bool) (*Config, error) {
 	setDefaults(reflect.ValueOf(cfg).Elem())
 	if body, ok := d.parse(b); ok {
 		d.decode(body, reflect.ValueOf(cfg).Elem(), "")
-		(&checker{d}).config(cfg)
+		check(&checker{d}, cfg)
 	}
 	if len(d.errs) > 0 {
 		return nil, d.errs.sorted()

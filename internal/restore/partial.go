@@ -28,7 +28,7 @@ const (
 	// Overwrite also puts the backup's document in the place of one that differs.
 	Overwrite Mode = "overwrite"
 	// Replace also removes the documents that the filter chooses and the backup does not have: afterwards it chooses the
-	// same documents in both. It needs a filter; whole collections are replaced by Stage, Prove and Swap.
+	// same documents in both. It needs a filter, but for a dry run; whole collections are replaced by Stage, Prove and Swap.
 	Replace Mode = "replace"
 )
 
@@ -164,7 +164,7 @@ func newPartial(ctx context.Context, o PartialOptions) (*partial, error) {
 	switch o.Mode {
 	case InsertMissing, Overwrite:
 	case Replace:
-		if o.Filter.All() {
+		if o.Filter.All() && !o.DryRun {
 			return nil, errors.New("partial restore: replace needs a filter; whole collections are staged and swapped")
 		}
 	default:
@@ -222,12 +222,15 @@ func (p *partial) whyNot(c *backup.Collection) string {
 		return "it belongs to the server"
 	case there && at.kind != backup.TypeCollection:
 		return fmt.Sprintf("there is a %s of that name", at.kind)
-	case there && truth(at.options.Lookup("capped")):
+	case there && truth(at.options.Lookup("capped")) && !p.wholesale():
 		return "it is capped: what is inserted would push out what is there"
 	default:
 		return ""
 	}
 }
+
+// wholesale says that what is counted would be done by a swap.
+func (p *partial) wholesale() bool { return p.Mode == Replace && p.Filter.All() }
 
 // each works on the chosen collections, the largest first, several at a time.
 func (p *partial) each(ctx context.Context, do func(context.Context, *backup.Collection) error) error {

@@ -134,7 +134,7 @@ func (p *partial) look(ctx context.Context, collection string, s *portion, each 
 func (p *partial) countOne(ctx context.Context, c *backup.Collection, keep *undo) (r PartialCollection, err error) {
 	_, there := p.there[c.Name]
 	r = PartialCollection{Name: c.Name, Created: !there}
-	rules, err := expiriesIn(c)
+	rules, err := expiriesIn(c, false)
 	if err != nil {
 		return r, err
 	}
@@ -176,7 +176,7 @@ func (p *partial) countOne(ctx context.Context, c *backup.Collection, keep *undo
 					r.expired++
 				}
 			}
-			if p.Mode == Replace {
+			if p.Mode == Replace && !p.wholesale() {
 				chosen[backup.HashOf([]byte(keyOf(s.docs[i])))] = struct{}{}
 			}
 		}
@@ -184,7 +184,13 @@ func (p *partial) countOne(ctx context.Context, c *backup.Collection, keep *undo
 			return r, fmt.Errorf("collection %s: the filter chooses more than %d documents, too many to tell which others to remove: use the mode overwrite, or replace the whole collection", c.Name, mostRemembered)
 		}
 	}
-	if p.Mode == Replace && there {
+	if p.wholesale() && there {
+		n, err := count(ctx, p.DB, c.Name)
+		if err != nil {
+			return r, err
+		}
+		r.Remove = max(n-r.Identical-r.Overwrite, 0)
+	} else if p.Mode == Replace && there {
 		if err := p.others(ctx, c, chosen, func(doc bson.Raw) error {
 			r.Remove++
 			return kept.add(doc)

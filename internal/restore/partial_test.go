@@ -157,6 +157,9 @@ func TestAPartialRestorePutsBackWhatWasChosen(t *testing.T) {
 				undo := backup.Source{Dir: done.Undo, Manifest: m}
 				require.NoError(t, backup.Verify(t.Context(), undo, nil))
 				require.Equal(t, counts.Overwrite+counts.Remove, m.Documents())
+				whole, _ := attempt(t, db, undo, "whole")
+				_, err = Stage(t.Context(), whole)
+				require.ErrorContains(t, err, "restore it in part", "it is no backup of the collection")
 				back, err := Partial(t.Context(), partialAttempt(t, db, undo, "back", Filter{}, Overwrite))
 				require.NoError(t, err)
 				require.Equal(t, PartialCollection{Name: "customers", Matched: m.Documents(), Insert: counts.Remove, Overwrite: counts.Overwrite}, back.Collections[0])

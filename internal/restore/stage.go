@@ -82,6 +82,9 @@ type milestone struct {
 // A file that is not what the manifest says is a *backup.CorruptError; what the server does not take is an *IndexError,
 // a *RefusedError or a *SpaceError.
 func Stage(ctx context.Context, o StageOptions) (Staging, error) {
+	if m := o.Source.Manifest; m.Kind == backup.Undo {
+		return Staging{}, fmt.Errorf("%s holds only the documents that a partial restore overwrote or removed, no whole collection: restore it in part, with the mode %s", m.Name, Overwrite)
+	}
 	if err := o.Lease.Check(ctx); err != nil {
 		return Staging{}, err
 	}

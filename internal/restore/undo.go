@@ -33,7 +33,7 @@ type undo struct {
 func newUndo(dir, database string, of *backup.Manifest) *undo {
 	now := time.Now().UTC()
 	return &undo{dir: dir, database: database, manifest: backup.Manifest{
-		Format: of.Format, Name: now.Format("20060102T150405Z") + "-undo", Target: of.Target, Database: database, Kind: backup.Safety,
+		Format: of.Format, Name: now.Format("20060102T150405Z") + "-undo", Target: of.Target, Database: database, Kind: backup.Undo,
 		StartedAt: now, Tool: of.Tool, Compression: "gzip",
 		Notes: []string{"It holds only the documents that a partial restore of " + of.Name + " overwrote or removed: put them back with the mode overwrite."},
 	}}

@@ -71,7 +71,9 @@ func TestOfflineDumpAndRestoreCarryADatabaseOver(t *testing.T) {
 		Documents          int64
 		Aside              int
 	}
-	runbook.prints(t, &restored, "offline", "restore", "second", "--backup", made.ID, "--yes")
+	require.Contains(t, runbook.fails(t, "offline", "restore", "second", "--backup", made.ID, "--yes"), "where you mean it, repeat with --of-another-database")
+	require.Equal(t, replaced, contents(t, branch), "nothing was changed")
+	runbook.prints(t, &restored, "offline", "restore", "second", "--backup", made.ID, "--yes", "--of-another-database")
 	require.Equal(t, made.ID, restored.Backup)
 	require.Equal(t, count(before), restored.Documents)
 	require.Equal(t, len(replaced), restored.Aside)
