@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,22 +19,6 @@ import (
 	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/restore"
 )
-
-// restored is what offline restore prints.
-type restored struct {
-	Backup      string                 `json:"backup"`
-	Database    string                 `json:"database"`
-	SafetyDump  string                 `json:"safetyDump,omitempty"`
-	Collections int                    `json:"collections"`
-	Documents   int64                  `json:"documents"`
-	Aside       int                    `json:"aside"` // collections set aside
-	Incident    string                 `json:"incident"`
-	DryRun      bool                   `json:"dryRun,omitempty"`
-	Warnings    []string               `json:"warnings,omitempty"`
-	Counts      *restore.PartialResult `json:"counts,omitempty"` // of a restore in part, and of --dry-run
-
-	target string
-}
 
 // restoring is what the flags of offline restore say.
 type restoring struct {
@@ -401,53 +384,4 @@ func (o offline) whole(ctx context.Context, stage restore.StageOptions, how rest
 		return r, found("the restored database differs from the backup: %v", v.Differences)
 	}
 	return r, nil
-}
-
-// tell prints what was done, or would be, for people.
-func (r restored) tell(w io.Writer) {
-	switch {
-	case r.Counts != nil:
-		r.tellCounts(w)
-	case r.DryRun:
-		fmt.Fprintf(w, "backup %s would be restored: %d documents in %d collections, proven in a staged copy.\nNothing was changed; repeat with --yes to restore.\n",
-			r.Backup, r.Documents, r.Collections)
-	default:
-		fmt.Fprintf(w, "restored %s: %d documents in %d collections, proven by digest\n", r.Backup, r.Documents, r.Collections)
-		if r.SafetyDump != "" {
-			fmt.Fprintf(w, "safety dump: %s\n", r.SafetyDump)
-		}
-		if r.Aside > 0 {
-			fmt.Fprintf(w, "set aside:   %d collections in runbook.old.%s.*\n", r.Aside, r.Incident)
-		}
-	}
-}
-
-func (r restored) tellCounts(w io.Writer) {
-	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tab, "insert\toverwrite\tremove\tidentical\tleft as it is\tcollection\t")
-	line := func(c restore.PartialCollection, name string) {
-		fmt.Fprintf(tab, "%d\t%d\t%d\t%d\t%d\t%s\t\n", c.Insert, c.Overwrite, c.Remove, c.Identical, c.Different, name)
-	}
-	for _, c := range r.Counts.Collections {
-		line(c, c.Name)
-	}
-	line(r.Counts.Total(), "all")
-	_ = tab.Flush()
-	for _, left := range r.Counts.Left {
-		fmt.Fprintf(w, "left alone: %s\n", left)
-	}
-	for _, c := range r.Counts.Collections {
-		if c.Conflicts > 0 {
-			fmt.Fprintf(w, "%s: %d not restored, because others hold their unique keys: %s\n", c.Name, c.Conflicts, strings.Join(c.Examples, ", "))
-		}
-	}
-	switch {
-	case r.DryRun:
-		fmt.Fprintf(w, "Nothing was changed in %s; repeat with --yes to restore.\n", r.Database)
-	case r.Counts.Undo != "":
-		fmt.Fprintf(w, "restored %s into %s\nwhat was there before: %s\nto put that back:      runbook offline restore %s --backup %s --into %s --mode overwrite --yes\n",
-			r.Backup, r.Database, r.Counts.Undo, r.target, r.Counts.Undo, r.Database)
-	default:
-		fmt.Fprintf(w, "restored %s into %s; nothing was overwritten\n", r.Backup, r.Database)
-	}
 }

@@ -66,12 +66,6 @@ func collections(ctx context.Context, db *mongo.Database) (map[string]info, erro
 	return listed(ctx, db, bson.D{})
 }
 
-// uuidOf returns a collection's UUID, or "" where the server gives none.
-func uuidOf(ctx context.Context, db *mongo.Database, collection string) (string, error) {
-	found, err := listed(ctx, db, bson.D{{Key: "name", Value: collection}})
-	return found[collection].uuid, err
-}
-
 func listed(ctx context.Context, db *mongo.Database, filter bson.D) (map[string]info, error) {
 	var all map[string]info
 	err := persist(ctx, func() error {
