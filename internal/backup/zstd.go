@@ -28,9 +28,19 @@ func ZstdPath(database, collection string, t Type) string {
 	return ""
 }
 
-// NewZstdPacker returns a Packer that writes Zstandard frames. The levels are those of the zstd command.
+// NewZstdPacker returns a Packer that writes Zstandard frames, of the given level, 1 to 9. The first three are the fastest of the library's four
+// levels, and that one is both faster and smaller than gzip's third.
 func NewZstdPacker(level int) (*Packer, error) {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(MemberSize),
+	speed := zstd.SpeedFastest
+	switch {
+	case level == 9:
+		speed = zstd.SpeedBestCompression
+	case level > 6:
+		speed = zstd.SpeedBetterCompression
+	case level > 3:
+		speed = zstd.SpeedDefault
+	}
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(MemberSize),
 		zstd.WithZeroFrames(true))
 	if err != nil {
 		return nil, fmt.Errorf("zstd level %d: %w", level, err)

@@ -142,7 +142,7 @@ type Backup struct {
 	Compression string `yaml:"compression"`
 	Level       int    `yaml:"level"`    // of compression, 1 to 9; default 3
 	Parallel    int    `yaml:"parallel"` // cursors at a time when dumping, collections when restoring; default 4
-	MemoryMB    int    `yaml:"memoryMB"` // MiB of documents on their way from the server to the disk; default 64
+	MemoryMB    int    `yaml:"memoryMB"` // MiB of documents on their way from the server to the disk; default 48
 	// ReadPreference says which members a backup reads: primary, the default, or another of MongoDB's modes. Dumps in an
 	// incident always read the primary, and know no limit of speed.
 	ReadPreference     string `yaml:"readPreference"`

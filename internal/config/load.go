@@ -115,7 +115,7 @@ func (h *Health) defaults() {
 func (b *Backup) defaults() {
 	*b = Backup{
 		Schedule: "0 2 * * *", Jitter: Duration(time.Minute), Retention: Duration(7 * day), Timeout: Duration(4 * time.Hour),
-		Compression: "gzip", Level: 3, Parallel: 4, MemoryMB: 64, ReadPreference: "primary",
+		Compression: "gzip", Level: 3, Parallel: 4, MemoryMB: 48, ReadPreference: "primary",
 	}
 }
 

@@ -99,7 +99,7 @@ func TestDefaults(t *testing.T) {
 	shop := c.Targets["shop"]
 	require.Equal(t, Backup{
 		Schedule: "0 2 * * *", Jitter: Duration(time.Minute), Retention: Duration(7 * 24 * time.Hour),
-		Timeout: Duration(4 * time.Hour), Compression: "gzip", Level: 3, Parallel: 4, MemoryMB: 64, ReadPreference: "primary",
+		Timeout: Duration(4 * time.Hour), Compression: "gzip", Level: 3, Parallel: 4, MemoryMB: 48, ReadPreference: "primary",
 	}, shop.Backup)
 	require.Equal(t, Monitor{Schedule: "0 6 * * *", RPO: Duration(24 * time.Hour), RTO: Duration(2 * time.Hour)}, shop.Monitor)
 	require.Equal(t, int64(1000), *shop.Policy.MoreLoss)

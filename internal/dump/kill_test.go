@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -23,12 +24,22 @@ import (
 const (
 	childURI     = "RUNBOOK_TEST_DUMP_URI"
 	childOptions = "RUNBOOK_TEST_DUMP_OPTIONS"
-	childFine    = "RUNBOOK_TEST_DUMP_FINE" // read in small ranges
+	childFine    = "RUNBOOK_TEST_DUMP_FINE"   // read in small ranges
+	childWhole   = "RUNBOOK_TEST_DUMP_WHOLE"  // read each collection by one cursor
+	childStatus  = "RUNBOOK_TEST_DUMP_STATUS" // where the process tells what it needed
+	childZstd    = "RUNBOOK_TEST_DUMP_ZSTD"
 )
 
 func TestMain(m *testing.M) {
 	if uri := os.Getenv(childURI); uri != "" {
-		if err := child(uri); err != nil {
+		err := child(uri)
+		if told := os.Getenv(childStatus); told != "" && err == nil {
+			var status []byte
+			if status, err = os.ReadFile("/proc/self/status"); err == nil {
+				err = os.WriteFile(told, status, 0o600)
+			}
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -46,7 +57,16 @@ func child(uri string) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(childMinimal) != "" {
+		return minimal(context.Background(), client.Database("shop"))
+	}
+	if os.Getenv(childZstd) != "" {
+		o.Compression = Zstd
+	}
 	around := quick
+	if os.Getenv(childWhole) != "" {
+		around.splitting.above = math.MaxInt64
+	}
 	if os.Getenv(childFine) != "" {
 		around = fine
 	}

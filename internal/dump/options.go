@@ -27,15 +27,15 @@ type Options struct {
 	Salvage bool
 	// Compression is Gzip, the default, or Zstd, which is smaller and faster to read, and which the stock tools cannot read.
 	Compression string
-	Level       int // 1 to 9; default 3
+	Level       int // 1 (fast) to 9 (small); default 3
 	Parallel    int // cursors at a time, over all collections and ranges of large ones; default 4
 	// ReadPreference is the driver's mode; default primary. Members that lag are waited for, so that what was acknowledged
 	// before the dump began is in it.
 	ReadPreference string
 	// DocumentsPerSecond and BytesPerSecond, of BSON, bound how fast the server is read, over all cursors. 0 is no bound.
 	DocumentsPerSecond, BytesPerSecond int64
-	// Memory bounds the bytes of documents on their way from the server to the disk; default 64 MiB. The process needs some
-	// two to three times as much at its peak, as the garbage collector lags behind.
+	// Memory bounds the bytes of documents on their way from the server to the disk; default 48 MiB. The process needs
+	// several times as much at its peak where documents are huge: the driver copies them, and the garbage collector lags behind.
 	Memory   int64
 	Progress func(backup.Progress) // may be nil
 	Tool     string                // name and version of the caller, for the manifest
@@ -57,7 +57,7 @@ func (o *Options) complete() error {
 	o.Compression = cmp.Or(o.Compression, Gzip)
 	o.Level = cmp.Or(o.Level, 3)
 	o.Parallel = cmp.Or(o.Parallel, 4)
-	o.Memory = cmp.Or(o.Memory, 64<<20)
+	o.Memory = cmp.Or(o.Memory, 48<<20)
 	var err error
 	if o.mode, err = readpref.ModeFromString(cmp.Or(o.ReadPreference, "primary")); err != nil {
 		return fmt.Errorf("dump: ReadPreference %q: want primary, primaryPreferred, secondary, secondaryPreferred or nearest", o.ReadPreference)

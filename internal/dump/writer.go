@@ -208,6 +208,12 @@ func (w *writer) add(doc bson.Raw) error {
 			return err
 		}
 	}
+	if len(doc) >= backup.MemberSize {
+		// Room is made before the copy: a cursor that waits holds a huge document once, not twice.
+		if err := w.reserve(w.current, len(doc)); err != nil {
+			return err
+		}
+	}
 	if w.current.docs == nil {
 		w.current.docs = make([]byte, 0, max(backup.MemberSize, len(doc)))
 	}
@@ -219,22 +225,32 @@ func (w *writer) add(doc bson.Raw) error {
 	return nil
 }
 
+// reserve takes the memory that a batch needs until it is written.
+func (w *writer) reserve(b *batch, size int) error {
+	weight := min(int64(size), w.run.packers.share)
+	if err := w.run.packers.budget.Acquire(w.ctx, weight); err != nil {
+		return context.Cause(w.ctx)
+	}
+	b.weight = weight
+	return nil
+}
+
 // flush hands the batch over to be compressed.
 func (w *writer) flush() error {
 	b := w.current
 	if len(b.docs) == 0 {
 		return nil
 	}
-	weight := min(int64(len(b.docs)), w.run.packers.share)
-	if err := w.run.packers.budget.Acquire(w.ctx, weight); err != nil {
-		return context.Cause(w.ctx)
+	if b.weight == 0 {
+		if err := w.reserve(b, len(b.docs)); err != nil {
+			return err
+		}
 	}
-	b.weight = weight
 	// The pool always comes round to a batch that was sent, so that what is in order is always ready in the end.
 	select {
 	case w.run.packers.jobs <- b:
 	case <-w.ctx.Done():
-		w.run.packers.budget.Release(weight)
+		w.run.packers.budget.Release(b.weight)
 		return context.Cause(w.ctx)
 	}
 	w.current = w.run.packers.get()
