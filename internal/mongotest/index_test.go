@@ -1,9 +1,12 @@
 package mongotest
 
 import (
+	"fmt"
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 func TestIndexSpecificationsAreKept(t *testing.T) {
@@ -175,4 +178,44 @@ func TestCollMod(t *testing.T) {
 	require.Equal(t, raw(t, `{"validator": {"a": {"$type": "date"}}}`), info(t, s, "c").Lookup("options").Document())
 	_, err := db.Collection("c").InsertOne(t.Context(), doc(t, `{"a": 1}`))
 	requireCode(t, DocumentValidationFailure, err)
+}
+
+// An index takes over its collection's collation unless it names one, and "simple" is listed as none: so a client that puts an
+// index back without saying so gets another one.
+func TestIndexTakesOverTheCollationOfItsCollection(t *testing.T) {
+	db := Start(t).Client(t).Database("d")
+	german := bson.D{{Key: "locale", Value: "de"}}
+	require.NoError(t, db.RunCommand(t.Context(), bson.D{{Key: "create", Value: "c"}, {Key: "collation", Value: german}}).Err())
+	require.NoError(t, db.RunCommand(t.Context(), bson.D{{Key: "createIndexes", Value: "c"}, {Key: "indexes", Value: bson.A{
+		bson.D{{Key: "key", Value: bson.D{{Key: "a", Value: 1}}}, {Key: "name", Value: "inherits"}},
+		bson.D{{Key: "key", Value: bson.D{{Key: "b", Value: 1}}}, {Key: "name", Value: "simple"}, {Key: "collation", Value: bson.D{{Key: "locale", Value: "simple"}}}},
+		bson.D{{Key: "key", Value: bson.D{{Key: "c", Value: 1}}}, {Key: "name", Value: "own"}, {Key: "collation", Value: bson.D{{Key: "locale", Value: "fr"}}}},
+	}}}).Err())
+	cursor, err := db.Collection("c").Indexes().List(t.Context())
+	require.NoError(t, err)
+	var specs []struct {
+		Name      string
+		Collation bson.D
+	}
+	require.NoError(t, cursor.All(t.Context(), &specs))
+	have := map[string]bson.D{}
+	for _, s := range specs {
+		have[s.Name] = s.Collation
+	}
+	require.Equal(t, map[string]bson.D{"_id_": german, "inherits": german, "simple": nil, "own": {{Key: "locale", Value: "fr"}}}, have)
+}
+
+func TestKeysOfTheFirstVersionMayHaveAnyValue(t *testing.T) {
+	db := Start(t).Client(t).Database("d")
+	create := func(version int, value any) error {
+		return db.RunCommand(t.Context(), bson.D{{Key: "createIndexes", Value: "c"}, {Key: "indexes", Value: bson.A{
+			bson.D{{Key: "v", Value: version}, {Key: "key", Value: bson.D{{Key: fmt.Sprintf("%T %v", value, value), Value: value}}}, {Key: "name", Value: fmt.Sprintf("%T %v", value, value)}},
+		}}}).Err()
+	}
+	for _, value := range []any{true, "", 0, math.NaN(), nil, bson.DateTime(1)} {
+		require.Error(t, create(2, value), value)
+		require.NoError(t, create(1, value), value)
+	}
+	require.Error(t, create(1, bson.D{}))
+	require.Error(t, create(1, "no such kind"))
 }

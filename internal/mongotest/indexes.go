@@ -47,6 +47,7 @@ func createIndexes(r *request, dst []byte) ([]byte, error) {
 	if len(specs) == 0 {
 		return dst, errorf(BadValue, "Must specify at least one index to create")
 	}
+	sent := slices.Clone(specs)
 	for i, spec := range specs {
 		if specs[i], err = normalizeIndex(spec, flag(r.body, "ignoreUnknownIndexOptions")); err != nil {
 			return dst, err
@@ -62,6 +63,9 @@ func createIndexes(r *request, dst []byte) ([]byte, error) {
 	}
 	if err != nil {
 		return dst, err
+	}
+	for i, spec := range specs {
+		specs[i] = inheritCollation(spec, sent[i], c.options)
 	}
 	before := len(c.indexes)
 	added, err := c.buildIndexes(specs)

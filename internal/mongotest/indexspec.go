@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"math"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
@@ -18,6 +19,9 @@ func normalizeIndex(spec document, ignoreUnknown bool) (document, error) {
 			"an index specification", spec)
 	}
 	kept := []string{"v", "key", "name", "dropDups", "ns"}
+	if text(subdocument(spec, "collation"), "locale") == "simple" {
+		kept = append(kept, "collation") // the server lists none
+	}
 	for e := range elements(spec) {
 		if slices.Contains(indexFields, e.Key()) {
 			continue
@@ -49,17 +53,37 @@ func normalizeIndex(spec document, ignoreUnknown bool) (document, error) {
 	}), nil
 }
 
+// checkIndexKey refuses what stands in no key. Those of the first version could have any value but a document: what is
+// not a number below zero sorts upwards.
 func checkIndexKey(key, spec document) error {
+	version, _ := lookup(spec, "v")
+	first := rank(version.Type) == 10 && compareNumbers(version, int32Value(1)) == 0
 	for e := range elements(key) {
 		v := e.Value()
 		kind, isString := v.StringValueOK()
 		known := slices.Contains([]string{"text", "2d", "2dsphere", "hashed"}, kind)
-		zero := rank(v.Type) == 10 && compareNumbers(v, int32Value(0)) == 0
+		if first && kind == "" && v.Type != bsoncore.TypeEmbeddedDocument && v.Type != bsoncore.TypeArray {
+			continue
+		}
+		f, _ := special(v)
+		zero := rank(v.Type) == 10 && (compareNumbers(v, int32Value(0)) == 0 || math.IsNaN(f))
 		if isString && !known || !isString && rank(v.Type) != 10 || zero || e.Key() == "" {
 			return errorf(CannotCreateIndex, "Error in specification %s :: caused by :: Unknown index plugin '%s'", spec, show(v))
 		}
 	}
 	return nil
+}
+
+// inheritCollation gives an index the collation of its collection where its specification, as it was sent, has none of
+// its own: "simple" is one, too.
+func inheritCollation(normal, sent, options document) document {
+	collation := subdocument(options, "collation")
+	if _, own := lookup(sent, "collation"); own || collation == nil || text(collation, "locale") == "simple" {
+		return normal
+	}
+	return build(func(dst []byte) []byte {
+		return bsoncore.AppendDocumentElement(appendElements(dst, normal), "collation", collation)
+	})
 }
 
 // textIndex is the key under which an index of text is kept, and the weights of its fields; any other key stays as it is.
