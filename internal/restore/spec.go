@@ -92,10 +92,27 @@ func (s indexSpec) ttl() bool { return !s.get("expireAfterSeconds").IsZero() }
 // builtByUs says whether createIndexes has to build it.
 func (s indexSpec) builtByUs() bool { return !s.ofID() && !s.clustered() }
 
+// legacy says whether the index has a key that could only be made before 3.4, such as true, "" or 0.
+func (s indexSpec) legacy() bool {
+	key, _ := s.get("key").DocumentOK()
+	list, err := fieldsOf(key, nil)
+	return err == nil && slices.ContainsFunc(list, func(f field) bool {
+		if kind, ok := f.value.StringValueOK(); ok {
+			return kind == ""
+		}
+		n := number(f.value)
+		return f.value.Type != bson.TypeDecimal128 && (n == 0 || math.IsNaN(n))
+	})
+}
+
 // command returns the specification as createIndexes takes it, in a collection that may have a collation of its own:
 // there an index without one was built with the simple one, and must say so.
 func (s indexSpec) command(collation bool) bson.Raw {
 	list := s.fields
+	if s.legacy() {
+		// Today's version of indexes has no such keys. Servers still build those of the first version.
+		list = append([]field{{"v", bson.RawValue{Type: bson.TypeInt32, Value: []byte{1, 0, 0, 0}}}}, list...)
+	}
 	if collation && s.get("collation").IsZero() {
 		simple := document([]field{{"locale", bson.RawValue{Type: bson.TypeString, Value: []byte("\x07\x00\x00\x00simple\x00")}}})
 		list = append(slices.Clip(list), field{"collation", bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: simple}})
@@ -168,7 +185,7 @@ func sameOption(key string, a, b bson.RawValue) bool {
 
 // sameValue compares values exactly, order included, but for the types of numbers: servers turn 1.0 into 1.
 func sameValue(a, b bson.RawValue) bool {
-	if a.IsNumber() && b.IsNumber() && a.Type != bson.TypeDecimal128 && b.Type != bson.TypeDecimal128 {
+	if a.Type != b.Type && a.IsNumber() && b.IsNumber() && a.Type != bson.TypeDecimal128 && b.Type != bson.TypeDecimal128 {
 		return number(a) == number(b)
 	}
 	if a.Type != b.Type {

@@ -41,6 +41,9 @@ func TestIndexesAreTheSame(t *testing.T) {
 		{"filter", `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":{"$gt":""}}}`, `{"key":{"a":1},"name":"x"}`, false},
 		{"type in a filter", `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":"1"}}`, `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":1}}`, false},
 		{"collation", `{"key":{"a":1},"name":"x","collation":{"locale":"de"}}`, `{"key":{"a":1},"name":"x","collation":{"locale":"fr"}}`, false},
+		{"a key that is not a number", `{"key":{"a":{"$numberDouble":"NaN"}},"name":"x"}`, `{"key":{"a":{"$numberDouble":"NaN"}},"name":"x"}`, true},
+		{"large numbers in a filter", `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":{"$numberLong":"9007199254740993"}}}`,
+			`{"key":{"a":1},"name":"x","partialFilterExpression":{"a":{"$numberLong":"9007199254740992"}}}`, false},
 		{"weights in another order", `{"key":{"_fts":"text","_ftsx":1},"name":"x","weights":{"a":1,"b":2}}`, `{"key":{"_fts":"text","_ftsx":1},"name":"x","weights":{"b":2,"a":1}}`, true},
 		{"an option nobody here knows", `{"key":{"a":1},"name":"x","newOption":1}`, `{"key":{"a":1},"name":"x"}`, false},
 	} {
@@ -86,6 +89,19 @@ func TestIndexCommandSaysTheSimpleCollationInACollectionThatHasAnother(t *testin
 	own, err := newIndexSpec(raw(t, `{"key":{"a":1},"name":"a_1","collation":{"locale":"de"}}`))
 	require.NoError(t, err)
 	require.Equal(t, raw(t, `{"key":{"a":1},"name":"a_1","collation":{"locale":"de"}}`), own.command(true))
+}
+
+func TestIndexesWithKeysOfOldServersAreBuiltAsTheirs(t *testing.T) {
+	for _, key := range []string{`true`, `""`, `0`, `{"$numberDouble":"NaN"}`, `{"$numberDouble":"-0.0"}`, `null`, `{"$date":{"$numberLong":"1"}}`} {
+		s, err := newIndexSpec(raw(t, `{"v":1,"key":{"b":1,"a":`+key+`},"name":"x"}`))
+		require.NoError(t, err)
+		require.Equal(t, raw(t, `{"v":1,"key":{"b":1,"a":`+key+`},"name":"x"}`), s.command(false))
+	}
+	for _, key := range []string{`1`, `-1`, `2.5`, `"hashed"`, `{"$numberLong":"-3"}`, `{"$numberDecimal":"1"}`} {
+		s, err := newIndexSpec(raw(t, `{"v":1,"key":{"a":`+key+`},"name":"x"}`))
+		require.NoError(t, err)
+		require.Equal(t, raw(t, `{"key":{"a":`+key+`},"name":"x"}`), s.command(false), "of today's version")
+	}
 }
 
 func TestExpiries(t *testing.T) {
