@@ -37,6 +37,8 @@ type Server struct {
 	// other server, what it refuses is skipped, by the case's name and with the server's own words.
 	Known bool
 	Lacks []string
+	// Without says of cases why they are left out on this server.
+	Without map[string]string
 }
 
 // Run runs every case on a server.
@@ -46,6 +48,9 @@ func Run(t *testing.T, s Server) {
 	for _, c := range cases() {
 		names[c.name] = true
 		t.Run(c.name, func(t *testing.T) {
+			if why := s.Without[c.name]; why != "" {
+				t.Skipf("%q is left out: %s", c.name, why)
+			}
 			before := c.make(t, s, newDatabase(t, client))
 			if before == nil {
 				return // the server says in what way it lacks this; make has told

@@ -12,7 +12,7 @@ func index(name, of string, value any, more ...any) bson.D {
 	if n, ok := value.(int); ok {
 		value = int32(n)
 	}
-	return append(bson.D{{Key: "v", Value: int32(2)}, {Key: "key", Value: bson.D{{Key: of, Value: value}}}, {Key: "name", Value: name}}, option(more...)...)
+	return append(bson.D{{Key: "key", Value: bson.D{{Key: of, Value: value}}}, {Key: "name", Value: name}}, option(more...)...)
 }
 
 // indexCases are the options that indexes may have.
@@ -21,7 +21,7 @@ func indexCases() []testCase {
 		return testCase{name: name, collections: []collection{{name: "indexed", documents: many(60), indexes: indexes}}}
 	}
 	compound := func(name string, keys bson.D, more ...any) bson.D {
-		return append(bson.D{{Key: "v", Value: int32(2)}, {Key: "key", Value: keys}, {Key: "name", Value: name}}, option(more...)...)
+		return append(bson.D{{Key: "key", Value: keys}, {Key: "name", Value: name}}, option(more...)...)
 	}
 	soon := bson.NewDateTimeFromTime(time.Now().Add(240 * time.Hour).Truncate(time.Hour))
 	return []testCase{
@@ -51,7 +51,4 @@ func indexCases() []testCase {
 }
 
 // version1 makes a specification one of the first version, in which keys may have any value but a document.
-func version1(spec bson.D) bson.D {
-	spec[0].Value = int32(1)
-	return spec
-}
+func version1(spec bson.D) bson.D { return append(spec, bson.E{Key: "v", Value: int32(1)}) }
