@@ -49,6 +49,9 @@ func DecodeMetadata(b []byte) (Metadata, error) {
 	if err := bson.UnmarshalExtJSON(b, true, &raw); err != nil {
 		return Metadata{}, fmt.Errorf("it is not extended JSON: %w", err)
 	}
+	if !json.Valid(b) {
+		return Metadata{}, errors.New("it goes on after its JSON object") // which the driver would not notice
+	}
 	var m Metadata
 	elements, err := raw.Elements()
 	if err != nil {

@@ -33,3 +33,12 @@ func TestExtendedJSONKeepsEveryTypeAndTheOrderOfKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, bson.Raw(doc), again)
 }
+
+func TestMetadataThatGoesOnAfterItsEndIsRefused(t *testing.T) {
+	_, err := DecodeMetadata([]byte(`{"options":{},"indexes":[]}`))
+	require.NoError(t, err)
+	for _, more := range []string{"}", "{}", "\x00", " and more", `{"options":{"capped":true}}`} {
+		_, err := DecodeMetadata([]byte(`{"options":{},"indexes":[]}` + more))
+		require.Error(t, err, more)
+	}
+}
