@@ -276,6 +276,7 @@ func TestManifestThatSomebodyEditedIsRefused(t *testing.T) {
 		{"a path that leads out", `"shop/invoices.bson.gz"`, `"../invoices.bson.gz"`, "leads out of the backup"},
 		{"two collections in one file", `"shop/empty.bson.gz"`, `"shop/invoices.bson.gz"`, "share the file"},
 		{"a key in capitals", `"tool":`, `"Tool":`, "form that runbook writes"},
+		{"a database that leads out", `"database": "shop"`, `"database": "../shop"`, "no name of a folder"},
 		{"two collections of one name", `"name": "empty"`, `"name": "invoices"`, "twice"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

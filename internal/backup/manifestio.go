@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/battwheels/runbook/internal/durable"
 )
@@ -165,10 +166,16 @@ func (m *Manifest) check() error {
 	if m.Name == "" || m.Database == "" {
 		return errors.New("name and database are required")
 	}
+	if !filepath.IsLocal(m.Database) || strings.ContainsAny(m.Database, `/\`) {
+		return fmt.Errorf("database %q is no name of a folder", m.Database)
+	}
 	names, files := map[string]bool{}, map[string]string{}
 	for _, c := range m.Collections {
 		if c.Name == "" {
 			return errors.New("a collection has no name")
+		}
+		if !utf8.ValidString(c.Name) {
+			return fmt.Errorf("collection %q: its name is not UTF-8, so that no manifest and no metadata can hold it; rename it", c.Name)
 		}
 		if names[c.Name] {
 			return fmt.Errorf("collection %s stands there twice", c.Name)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -49,8 +50,12 @@ func DecodeMetadata(b []byte) (Metadata, error) {
 	if err := bson.UnmarshalExtJSON(b, true, &raw); err != nil {
 		return Metadata{}, fmt.Errorf("it is not extended JSON: %w", err)
 	}
-	if !json.Valid(b) {
-		return Metadata{}, errors.New("it goes on after its JSON object") // which the driver would not notice
+	// What the driver does not notice.
+	switch {
+	case !utf8.Valid(b):
+		return Metadata{}, errors.New("it is not UTF-8")
+	case !json.Valid(b):
+		return Metadata{}, errors.New("it goes on after its JSON object")
 	}
 	var m Metadata
 	elements, err := raw.Elements()

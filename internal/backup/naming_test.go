@@ -58,3 +58,11 @@ func TestEveryCollectionNameSurvivesItsFile(t *testing.T) {
 		require.Equal(t, name, got)
 	})
 }
+
+// JSON would hold another name, and the backup could not be read back.
+func TestANameThatIsNotUTF8IsRefusedBeforeItIsChangedSilently(t *testing.T) {
+	m := &Manifest{Name: "x", Database: "shop", Collections: []Collection{{
+		Name: "a\x84", Type: TypeView, Metadata: File{Path: MetadataPath("shop", "a\x84", true)},
+	}}}
+	require.ErrorContains(t, WriteManifest(t.TempDir(), m), "not UTF-8")
+}
