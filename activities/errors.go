@@ -79,6 +79,7 @@ var types = []struct {
 	{Refused, as[*restore.BlockedError]},
 	{Refused, as[*restore.NotEmptyError]},
 	{CorruptBackup, as[*backup.OplogError]},
+	{CorruptBackup, as[*backup.ArchiveError]},
 	{CorruptBackup, as[*backup.FormatError]},
 	{Refused, as[*appcontrol.ControlError]},
 }

@@ -91,8 +91,11 @@ func Adopt(ctx context.Context, dir string, o AdoptOptions, progress func(Progre
 	return m, normalize(m)
 }
 
-// databaseOf finds the database's folder, and refuses a dump with an oplog.
+// databaseOf finds the database's folder, and refuses a dump with an oplog and one in an archive.
 func databaseOf(dir, want string) (string, error) {
+	if IsArchive(dir) {
+		return "", &ArchiveError{File: dir}
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return "", fmt.Errorf("read foreign backup: %w", err)
@@ -101,6 +104,9 @@ func databaseOf(dir, want string) (string, error) {
 	for _, e := range entries {
 		if name := e.Name(); name == "oplog.bson" || name == "oplog.bson"+gzipExt {
 			return "", &OplogError{File: filepath.Join(dir, name)}
+		}
+		if path := filepath.Join(dir, e.Name()); IsArchive(path) {
+			return "", &ArchiveError{File: path}
 		}
 		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && info.IsDir() && !strings.HasPrefix(e.Name(), ".") {
 			have = append(have, e.Name())

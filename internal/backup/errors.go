@@ -1,6 +1,9 @@
 package backup
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // CorruptError says that a file of a backup is not what it was when it was written, or that it never was whole. Such a
 // backup must not be restored.
@@ -21,6 +24,19 @@ type OplogError struct{ File string }
 // Error names the file and says what to do.
 func (e *OplogError) Error() string {
 	return fmt.Sprintf("%s: this dump was made with --oplog, which runbook does not replay; restore it with mongorestore --oplogReplay, or choose another backup", e.File)
+}
+
+// ArchiveError says that a file is a dump in one piece, as mongodump --archive writes it. runbook reads directories.
+type ArchiveError struct{ File string }
+
+// Error names the file and says what to do.
+func (e *ArchiveError) Error() string {
+	gzip := ""
+	if strings.HasSuffix(e.File, gzipExt) || strings.HasSuffix(e.File, ".agz") {
+		gzip = " --gzip"
+	}
+	return fmt.Sprintf("%s is an archive of mongodump --archive, and runbook reads directories: dump with --out DIRECTORY from now on; to use "+
+		"this one, restore it into a scratch server (mongorestore%s --archive=%s) and dump that with --out", e.File, gzip, e.File)
 }
 
 // FormatError says that a newer runbook wrote the manifest.

@@ -53,7 +53,8 @@ type Entry struct {
 	doubts     []doubt
 	broken     string // what makes it incomplete
 	writing    bool   // a living process is at work on it
-	unreadable bool   // not a backup at all but a place that cannot be looked into
+	unreadable bool   // not a backup at all but a place that cannot be looked into, or an archive
+	archive    bool
 	accepted   bool
 	damaged    bool
 	log        logged

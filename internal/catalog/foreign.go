@@ -71,17 +71,46 @@ func (c *Catalog) others(ctx context.Context, s *source) ([]Entry, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		data := filepath.Join(s.Dir, d.Name())
 		parts := s.name.FindStringSubmatch(d.Name())
+		if s.isArchive(data) {
+			entries = append(entries, c.archive(s, data))
+			continue
+		}
 		if parts == nil {
 			continue
 		}
-		data := filepath.Join(s.Dir, d.Name())
 		if info, err := os.Stat(data); err != nil || !info.IsDir() {
 			continue
 		}
 		entries = append(entries, c.otherEntry(s, d.Name(), data, parts))
 	}
 	return entries, nil
+}
+
+// isArchive says whether a file is a dump in one piece that is named like the others, with whatever ending.
+func (s *source) isArchive(path string) bool {
+	name := filepath.Base(path)
+	for {
+		if s.name.MatchString(name) {
+			return backup.IsArchive(path)
+		}
+		ext := filepath.Ext(name)
+		if ext == "" {
+			return false
+		}
+		name = strings.TrimSuffix(name, ext)
+	}
+}
+
+// archive is a dump that cannot be used as it is. Whoever believes that it could is told, and it is never touched.
+func (c *Catalog) archive(s *source, path string) Entry {
+	name := filepath.Base(path)
+	return Entry{
+		ID: foreignID(s.index, name), Name: name, Origin: s.Dir, Kind: backup.Foreign, State: Incomplete,
+		Home: c.foreignHome(s.index, name), Data: path,
+		broken: (&backup.ArchiveError{File: path}).Error(), unreadable: true, archive: true,
+	}
 }
 
 func (c *Catalog) otherEntry(s *source, name, data string, parts []string) Entry {

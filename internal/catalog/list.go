@@ -54,7 +54,7 @@ func find(entries []Entry, id string) (*Entry, bool) {
 	for i := range entries {
 		e := &entries[i]
 		switch {
-		case e.unreadable:
+		case e.unreadable && !e.archive:
 		case e.ID == id:
 			return e, true
 		case e.Name == name && (name == id || e.ID == name):

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io/fs"
@@ -154,6 +156,44 @@ func TestADumpWithAnOplogIsRefusedByName(t *testing.T) {
 	require.ErrorAs(t, err, new(*backup.OplogError))
 	require.Empty(t, w.chosen())
 	require.Contains(t, w.entry(id).Why, "oplog")
+}
+
+func TestAnArchiveIsRefusedByNameAndNeverTouched(t *testing.T) {
+	w := newWorld(t)
+	good := w.mongodump("2026-02-23 02:00:00", usual(3))
+	archive := []byte{0x6d, 0xe2, 0x99, 0x81, 1, 2, 3}
+	packed := new(bytes.Buffer)
+	z := gzip.NewWriter(packed)
+	_, err := z.Write(archive)
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	for name, content := range map[string][]byte{
+		"test_database_20260224_020000": archive, "test_database_20260224_030000.archive": archive,
+		"test_database_20260224_040000.archive.gz": packed.Bytes(), "test_database_20260224_050000.log": []byte("no archive"), "other.archive": archive,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(w.dir, name), content, 0o640))
+	}
+	for _, name := range []string{"test_database_20260224_020000", "test_database_20260224_030000.archive", "test_database_20260224_040000.archive.gz"} {
+		path := filepath.Join(w.dir, name)
+		require.Contains(t, w.entry(name).Why, path+" is an archive of mongodump --archive")
+		require.Contains(t, w.entry(name).Why, "--archive="+path)
+		_, _, err := w.Verify(t.Context(), name, nil)
+		require.ErrorAs(t, err, new(*backup.ArchiveError))
+		entries, err := w.List(t.Context())
+		require.NoError(t, err)
+		_, err = w.Choose(entries, time.Time{}, name)
+		require.ErrorContains(t, err, path+" is an archive")
+		_, err = backup.Adopt(t.Context(), path, backup.AdoptOptions{Name: "x"}, nil)
+		require.ErrorAs(t, err, new(*backup.ArchiveError))
+	}
+	entries, err := w.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, entries, 4, "the dump, and three archives of this database")
+	w.verify(good)
+	require.Equal(t, good, w.chosen())
+	_, err = w.Retain(t.Context(), RetainPolicy{Keep: time.Hour, Now: now.AddDate(10, 0, 0)})
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(w.dir, "test_database_20260224_020000"))
 }
 
 func TestWhatHindersAVerificationIsNoDamage(t *testing.T) {

@@ -13,6 +13,8 @@ func (e *Entry) why() string {
 	switch {
 	case e.unreadable && e.Origin == Offsite:
 		return sentence(e.broken + "; backups of which the only copy is there are missing from this list")
+	case e.archive:
+		return sentence(e.broken)
 	case e.unreadable:
 		return sentence(e.broken + "; if runbook has no right to read it, run the worker as a user who has")
 	case e.writing:
