@@ -43,6 +43,15 @@ type Server struct {
 
 // Run runs every case on a server.
 func Run(t *testing.T, s Server) {
+	everyCase(t, s, func(t *testing.T, c testCase, db *mongo.Database) { c.restore(t, s, db) })
+}
+
+// Each fills a database with every case that the server can hold, one after the other, for other ways around than Run's.
+func Each(t *testing.T, s Server, test func(t *testing.T, name string, db *mongo.Database)) {
+	everyCase(t, s, func(t *testing.T, c testCase, db *mongo.Database) { test(t, c.name, db) })
+}
+
+func everyCase(t *testing.T, s Server, test func(*testing.T, testCase, *mongo.Database)) {
 	client := s.Connect(t)
 	names := map[string]bool{}
 	for _, c := range cases() {
@@ -51,15 +60,20 @@ func Run(t *testing.T, s Server) {
 			if why := s.Without[c.name]; why != "" {
 				t.Skipf("%q is left out: %s", c.name, why)
 			}
-			before := c.make(t, s, newDatabase(t, client))
-			if before == nil {
-				return // the server says in what way it lacks this; make has told
+			db := NewDatabase(t, client)
+			err := c.fill(t.Context(), db)
+			if err == nil {
+				err = c.kept(t.Context(), db)
 			}
-			c.restore(t, s, *before)
+			c.skipLack(t, s, err)
+			test(t, c, db)
 		})
 	}
 	for _, name := range s.Lacks {
 		require.Contains(t, names, name, "a case that a server is said to lack")
+	}
+	for name := range s.Without {
+		require.Contains(t, names, name, "a case that is left out")
 	}
 }
 
@@ -72,7 +86,8 @@ func (s Server) Connect(t *testing.T) *mongo.Client {
 	return client
 }
 
-func newDatabase(t *testing.T, client *mongo.Client) *mongo.Database {
+// NewDatabase is an empty one that lives as long as the test.
+func NewDatabase(t *testing.T, client *mongo.Client) *mongo.Database {
 	t.Helper()
 	db := client.Database("runbook_test_" + bson.NewObjectID().Hex())
 	t.Cleanup(func() {
@@ -83,62 +98,36 @@ func newDatabase(t *testing.T, client *mongo.Client) *mongo.Database {
 	return db
 }
 
-// made is a case as it stands in a database.
-type made struct {
-	db    *mongo.Database
-	holds map[string]held
-}
-
-// make fills a database and makes sure that it holds what it was given. It returns nil where the server cannot.
-func (c testCase) make(t *testing.T, s Server, db *mongo.Database) *made {
+// skipLack ends a case that the server refuses. A known server may only refuse what is known of it.
+func (c testCase) skipLack(t *testing.T, s Server, err error) {
 	t.Helper()
-	err := c.fill(t.Context(), db)
 	if err == nil {
-		err = c.kept(t.Context(), db)
-	}
-	if c.lacking(t, s, err) {
-		return nil
-	}
-	holds, err := contents(t.Context(), db)
-	require.NoError(t, err)
-	return &made{db, holds}
-}
-
-// lacking tells whether the server cannot do what the case needs, which ends the case. A known server may only lack what
-// is known of it, and must lack that.
-func (c testCase) lacking(t *testing.T, s Server, err error) bool {
-	t.Helper()
-	listed := slices.Contains(s.Lacks, c.name)
-	switch {
-	case err == nil:
-		return false
-	case s.Known && !listed:
-		require.NoError(t, err, "this server can hold %q", c.name)
-	case t.Context().Err() != nil:
-		require.NoError(t, err)
-	}
-	t.Skipf("the server cannot hold %q: %v", c.name, err)
-	return true
-}
-
-// restore takes a backup of what was made and brings it back both ways.
-func (c testCase) restore(t *testing.T, s Server, m made) {
-	source := Dump(t, m.db, dump.Options{})
-	require.Equal(t, c.documents(), source.Manifest.Documents())
-
-	after, err := direct(t, source, newDatabase(t, m.db.Client()))
-	var refused *restore.RefusedError
-	if errors.As(err, &refused) && c.lacking(t, s, err) {
 		return
 	}
-	require.NoError(t, err)
-	require.Equal(t, m.holds, after, "restored into an empty database")
+	require.NoError(t, t.Context().Err())
+	if s.Known && !slices.Contains(s.Lacks, c.name) {
+		require.NoError(t, err, "this server can hold %q", c.name)
+	}
+	t.Skipf("the server cannot hold %q: %v", c.name, err)
+}
 
-	require.NoError(t, wreck(t.Context(), m.db, m.holds))
-	require.NoError(t, swap(t, source, m.db))
-	after, err = contents(t.Context(), m.db)
+// restore takes a backup and brings it back both ways.
+func (c testCase) restore(t *testing.T, s Server, db *mongo.Database) {
+	before := Contents(t, db)
+	source := Dump(t, db, dump.Options{})
+	require.Equal(t, c.documents(), source.Manifest.Documents())
+
+	empty := NewDatabase(t, db.Client())
+	err := Direct(t, source, empty)
+	if errors.As(err, new(*restore.RefusedError)) {
+		c.skipLack(t, s, err)
+	}
 	require.NoError(t, err)
-	require.Equal(t, m.holds, after, "staged, proven, and swapped into place")
+	require.Equal(t, before, Contents(t, empty), "restored into an empty database")
+
+	require.NoError(t, wreck(t.Context(), db, before))
+	require.NoError(t, swap(t, source, db))
+	require.Equal(t, before, Contents(t, db), "staged, proven, and swapped into place")
 	if s.Known {
 		require.NotContains(t, s.Lacks, c.name, "this server was said to lack it")
 	}
@@ -172,14 +161,14 @@ func attempt(t *testing.T, source backup.Source, db *mongo.Database) restore.Sta
 	return restore.StageOptions{DB: db, Source: source, Lease: lease, Dir: filepath.Join(t.TempDir(), "staging")}
 }
 
-func direct(t *testing.T, source backup.Source, db *mongo.Database) (map[string]held, error) {
+// Direct restores a backup into an empty database.
+func Direct(t *testing.T, source backup.Source, db *mongo.Database) error {
 	t.Helper()
 	v, err := restore.Direct(t.Context(), attempt(t, source, db))
-	if err != nil {
-		return nil, err
+	if err == nil && len(v.Differences) > 0 {
+		err = fmt.Errorf("verification: %v", v.Differences)
 	}
-	require.Empty(t, v.Differences)
-	return contents(t.Context(), db)
+	return err
 }
 
 func swap(t *testing.T, source backup.Source, db *mongo.Database) error {

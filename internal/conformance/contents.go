@@ -8,13 +8,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing"
 
+	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// held is what a database holds under one name.
-type held struct {
+// Held is what a database holds under one name.
+type Held struct {
 	Type      string
 	Options   string
 	Indexes   []string
@@ -23,10 +25,18 @@ type held struct {
 
 const buckets = "system.buckets."
 
+// Contents reads all that a database holds, as it is compared.
+func Contents(t *testing.T, db *mongo.Database) map[string]Held {
+	t.Helper()
+	all, err := contents(t.Context(), db)
+	require.NoError(t, err)
+	return all
+}
+
 // contents reads all that a database holds, through the driver alone. What is runbook's own and what servers keep for
 // themselves is left out. The order of documents counts where the server keeps it: in capped collections.
-func contents(ctx context.Context, db *mongo.Database) (map[string]held, error) {
-	all := map[string]held{}
+func contents(ctx context.Context, db *mongo.Database) (map[string]Held, error) {
+	all := map[string]Held{}
 	list, err := every(ctx)(db.ListCollections(ctx, bson.D{}))
 	if err != nil {
 		return nil, err
@@ -36,7 +46,7 @@ func contents(ctx context.Context, db *mongo.Database) (map[string]held, error) 
 		if strings.HasPrefix(name, "runbook.") || strings.HasPrefix(name, "runbook~") || strings.HasPrefix(name, "system.") && name != "system.js" {
 			continue
 		}
-		h := held{Type: c.Lookup("type").StringValue(), Options: ordered(c.Lookup("options").Document()) + c.Lookup("idIndex").String()}
+		h := Held{Type: c.Lookup("type").StringValue(), Options: ordered(c.Lookup("options").Document()) + c.Lookup("idIndex").String()}
 		if h.Type != "view" {
 			if err := h.read(ctx, db, name); err != nil {
 				return nil, fmt.Errorf("collection %q: %w", name, err)
@@ -47,7 +57,7 @@ func contents(ctx context.Context, db *mongo.Database) (map[string]held, error) 
 	return all, nil
 }
 
-func (h *held) read(ctx context.Context, db *mongo.Database, name string) error {
+func (h *Held) read(ctx context.Context, db *mongo.Database, name string) error {
 	indexes, err := every(ctx)(db.Collection(name).Indexes().List(ctx))
 	if err != nil {
 		return err
@@ -111,7 +121,7 @@ func every(ctx context.Context) func(*mongo.Cursor, error) ([]bson.Raw, error) {
 
 // wreck is the disaster: what was there is gone or wrong, and something is there that was not. What a restore under an
 // application leaves alone, because servers do not rename it, stays.
-func wreck(ctx context.Context, db *mongo.Database, holds map[string]held) error {
+func wreck(ctx context.Context, db *mongo.Database, holds map[string]Held) error {
 	garbage := bson.A{bson.D{{Key: "_id", Value: "garbage"}, {Key: "written", Value: "by mistake"}}}
 	names := make([]string, 0, len(holds))
 	for name := range holds {

@@ -100,7 +100,7 @@ func (c testCase) kept(ctx context.Context, db *mongo.Database) error {
 	return nil
 }
 
-func (c collection) kept(ctx context.Context, db *mongo.Database, h held) error {
+func (c collection) kept(ctx context.Context, db *mongo.Database, h Held) error {
 	want := make([]string, len(c.documents))
 	for i, d := range c.documents {
 		want[i] = shown(d)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -60,21 +59,10 @@ func onEach(t *testing.T, test func(t *testing.T, s conformance.Server)) {
 	}
 }
 
-func scratch(t *testing.T, s conformance.Server) *mongo.Database {
-	t.Helper()
-	db := s.Connect(t).Database("runbook_test_" + bson.NewObjectID().Hex())
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		require.NoError(t, db.Drop(ctx))
-	})
-	return db
-}
-
 // A dump that is killed at any of its commands and begun again holds each document once, whatever the types of _id.
 func TestTenTypesOfIDAreEqualAfterADumpThatWasKilled(t *testing.T) {
 	onEach(t, func(t *testing.T, s conformance.Server) {
-		db := scratch(t, s)
+		db := conformance.NewDatabase(t, s.Connect(t))
 		want := mixed(t, db)
 		requireDumped(t, want, conformance.Dump(t, db, dump.Options{}))
 		requireDumped(t, want, conformance.Dump(t, db, dump.Options{Salvage: true}))
