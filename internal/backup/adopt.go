@@ -126,22 +126,28 @@ func databaseOf(dir, want string) (string, error) {
 	}
 }
 
-// unusedFile says whether a foreign dump's file is none of the database's collections: hidden files, the users and
+// UnusedFile says whether a foreign dump's file is none of the database's collections: hidden files, the users and
 // roles that mongodump may add, what newer versions say of themselves, system collections that no restore writes, and
 // runbook's own collections, which a foreign dump takes for data.
-func unusedFile(name string) bool {
+func UnusedFile(name string) bool {
 	switch {
 	case strings.HasPrefix(name, "."), strings.HasPrefix(name, "$admin."), strings.HasPrefix(name, "%24admin."):
 		return true
 	case name == "prelude.json", name == "prelude.json"+gzipExt:
 		return true
-	case Reserved(strings.TrimPrefix(name, BucketsPrefix)):
+	case Reserved(strings.TrimPrefix(baseOf(name), BucketsPrefix)):
 		return true
 	case strings.HasPrefix(name, "system.profile."), strings.HasPrefix(name, "system.indexes."), strings.HasPrefix(name, "system.views."):
 		return true
 	default:
 		return false
 	}
+}
+
+// baseOf is a file's name without its endings: that of a collection named runbook does not begin like ours.
+func baseOf(name string) string {
+	name = strings.TrimSuffix(name, gzipExt)
+	return strings.TrimSuffix(strings.TrimSuffix(name, dataExt), metadataExt)
 }
 
 // pair finds each collection's two files. The metadata decides what there is: it knows names and types.
@@ -154,7 +160,7 @@ func pair(dir, database string) ([]Collection, error) {
 	data, metadata := map[string]string{}, map[string]string{}
 	for _, e := range entries {
 		name := e.Name()
-		if unusedFile(name) {
+		if UnusedFile(name) {
 			continue
 		}
 		plain := strings.TrimSuffix(name, gzipExt)

@@ -203,3 +203,25 @@ func TestAdoptingCanBeCancelled(t *testing.T) {
 	require.Error(t, err)
 	require.False(t, errors.As(err, new(*CorruptError)), "%v", err)
 }
+
+func TestACollectionNamedRunbookIsAnApplicationsOwn(t *testing.T) {
+	for _, gz := range []string{"", ".gz"} {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "shop"), 0o755))
+		pack := func(b []byte) []byte {
+			if gz != "" {
+				return stdGzip(t, b)
+			}
+			return b
+		}
+		for _, name := range []string{"runbook", "runbook~", "runbook.lease", "runbook~stage~1~a"} {
+			put(t, dir, "shop/"+FileBase(name)+".metadata.json"+gz, pack([]byte(`{"indexes":[]}`)))
+			put(t, dir, "shop/"+FileBase(name)+".bson"+gz, pack(invoices(t, 1)[0]))
+		}
+		m, err := Adopt(t.Context(), dir, AdoptOptions{Name: "x"}, nil)
+		require.NoError(t, err)
+		require.Len(t, m.Collections, 1)
+		require.Equal(t, "runbook", m.Collections[0].Name)
+		require.NoError(t, Verify(t.Context(), Source{dir, m}, nil))
+	}
+}

@@ -89,7 +89,7 @@ func sameFiles(s Source) error {
 		delete(want, path)
 		info, err := os.Stat(filepath.Join(folder, e.Name()))
 		switch {
-		case !known && s.Manifest.Kind == Foreign && unusedFile(e.Name()):
+		case !known && s.Manifest.Kind == Foreign && UnusedFile(e.Name()):
 		case !known:
 			damage = append(damage, &CorruptError{File: filepath.Join(folder, e.Name()), Reason: "the manifest does not know it"})
 		case err != nil:

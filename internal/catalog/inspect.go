@@ -48,7 +48,7 @@ func (e *Entry) inspect(database string) {
 	for _, f := range files {
 		plain := strings.TrimSuffix(f.Name(), gzipExt)
 		switch base, isMetadata := strings.CutSuffix(plain, metadataExt); {
-		case notOfACollection(f.Name()):
+		case backup.UnusedFile(f.Name()):
 		case isMetadata:
 			metadata[base] = f.Name()
 		case strings.HasSuffix(plain, dataExt):
@@ -80,21 +80,6 @@ func firstOf(reasons ...string) string {
 		}
 	}
 	return ""
-}
-
-// notOfACollection leaves out what mongodump may write beside the collections, and runbook's own collections.
-func notOfACollection(name string) bool {
-	if backup.Reserved(strings.TrimPrefix(name, backup.BucketsPrefix)) {
-		return true
-	}
-	for _, prefix := range []string{
-		".", "$admin.", "%24admin.", "prelude.json", "system.profile.", "system.indexes.", "system.views.",
-	} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // unpaired finds a collection that has one of its two files only. mongodump writes all metadata first, so a dump that was killed

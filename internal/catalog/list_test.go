@@ -328,3 +328,11 @@ func TestTwoForeignDirectoriesMayHoldTheSameName(t *testing.T) {
 	w.Foreign[0], w.Foreign[1] = w.Foreign[1], w.Foreign[0]
 	require.Equal(t, Complete, w.entry("foreign/2/test_database_20260224_020000").State)
 }
+
+func TestACollectionIsOneWhateverItsName(t *testing.T) {
+	w := newWorld(t)
+	id := w.mongodump("2026-02-24 02:00:00", shape{"runbook": 2, "prelude.json": 1, "invoices": 3})
+	require.Equal(t, 3, w.entry(id).Collections, "at a quick look")
+	require.Equal(t, 3, w.verify(id).Collections)
+	require.Equal(t, int64(6), w.entry(id).Documents)
+}

@@ -46,7 +46,8 @@ func contents(ctx context.Context, db *mongo.Database) (map[string]Held, error) 
 		if strings.HasPrefix(name, "runbook.") || strings.HasPrefix(name, "runbook~") || strings.HasPrefix(name, "system.") && name != "system.js" {
 			continue
 		}
-		h := Held{Type: c.Lookup("type").StringValue(), Options: ordered(c.Lookup("options").Document()) + c.Lookup("idIndex").String()}
+		idIndex, _ := c.Lookup("idIndex").DocumentOK()
+		h := Held{Type: c.Lookup("type").StringValue(), Options: ordered(c.Lookup("options").Document()) + "idIndex: " + ordered(idIndex)}
 		if h.Type != "view" {
 			if err := h.read(ctx, db, name); err != nil {
 				return nil, fmt.Errorf("collection %q: %w", name, err)
@@ -91,8 +92,11 @@ func shown(d bson.Raw) string {
 }
 
 // ordered writes options or an index specification with its fields by name: servers list them in an order of their own.
-// Below the top, where order counts, it stays.
+// Below the top, where order counts, it stays, but in collations and weights, where it does not.
 func ordered(d bson.Raw) string {
+	if d == nil {
+		return "none"
+	}
 	elements, err := d.Elements()
 	if err != nil {
 		return fmt.Sprintf("%x", []byte(d))
@@ -100,6 +104,10 @@ func ordered(d bson.Raw) string {
 	slices.SortFunc(elements, func(a, b bson.RawElement) int { return strings.Compare(a.Key(), b.Key()) })
 	var s strings.Builder
 	for _, e := range elements {
+		if sub, ok := e.Value().DocumentOK(); ok && (e.Key() == "collation" || e.Key() == "weights") {
+			fmt.Fprintf(&s, "%q: {%s}; ", e.Key(), ordered(sub))
+			continue
+		}
 		fmt.Fprintf(&s, "%q: %s %x; ", e.Key(), e.Value(), []byte(e))
 	}
 	return s.String()

@@ -23,7 +23,8 @@ func nameCases() []testCase {
 	}
 	return []testCase{
 		named("names with spaces, slashes and percent signs", "a b", "a/b", "a\\b", "100%", "%2F", "a+b", "+", "a b/c%d+e"),
-		named("names of any letters", "größe", "日本語", "🚗", "e\u0301", "é", "\"quoted\"", "it's", "<&>", "a?b=c#d", "*", "tab\tand\nline", "~"),
+		named("names of any letters", "größe", "日本語", "🚗", "e\u0301", "é", "\"quoted\"", "it's", "<&>", "a?b=c#d", "*", "tab\tbed", "~"),
+		named("names with a line break", "one\ntwo", "\r\n"),
 		named("names with dots", "a.b", "a..b", "a.", "fs.files", "fs.chunks", "a.metadata.json", "x.bson", "x.bson.gz"),
 		named("names that look like files", "manifest.json", "state.json", "prelude.json", "oplog.bson", "invoices.metadata"),
 		named("names like those of systems", "systems", "system", "systemXjs", "admin", "local"),

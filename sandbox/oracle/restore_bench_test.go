@@ -56,7 +56,7 @@ func BenchmarkRestore(b *testing.B) {
 					b.Run(server.name+"/"+tool.name, func(b *testing.B) {
 						b.SetBytes(source.Manifest.Bytes())
 						for b.Loop() {
-							stockRestore(b, srv.URI(), source.Dir, shop, db.Name(), tool.args...)
+							stockRestore(b, srv.URI(), source.Dir, append([]string{"--gzip", "--nsFrom", shop + ".*", "--nsTo", db.Name() + ".*"}, tool.args...)...)
 							b.StopTimer()
 							require.NoError(b, db.Drop(b.Context()))
 							b.StartTimer()

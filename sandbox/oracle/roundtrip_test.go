@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,11 +70,11 @@ func TestABackupRestoresWithStockMongorestore(t *testing.T) {
 			before := contents(t, client.Database(shop))
 			source := ownBackup(t, client.Database(shop))
 
-			var more []string
+			more := []string{"--gzip", "--nsFrom", shop + ".*", "--nsTo", "copy.*"}
 			if !s.whole {
-				more = []string{"--noIndexRestore"}
+				more = append(more, "--noIndexRestore")
 			}
-			require.Equal(t, count(before), stockRestore(t, uri, source.Dir, shop, "copy", more...))
+			require.Equal(t, count(before), stockRestore(t, uri, source.Dir, more...))
 			after := contents(t, client.Database("copy"))
 			if !s.whole {
 				require.Equal(t, documentsOnly(before), documentsOnly(after))
@@ -163,4 +164,18 @@ func unpacked(t *testing.T, path string) string {
 	b, err := io.ReadAll(z)
 	require.NoError(t, err)
 	return string(b)
+}
+
+// unpackedDump copies a database's folder of a dump with every file unpacked, as mongodump without --gzip lays it out.
+func unpackedDump(t *testing.T, folder string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, filepath.Base(folder)), 0o750))
+	entries, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	for _, e := range entries {
+		plain := filepath.Join(dir, filepath.Base(folder), strings.TrimSuffix(e.Name(), ".gz"))
+		require.NoError(t, os.WriteFile(plain, []byte(unpacked(t, filepath.Join(folder, e.Name()))), 0o600))
+	}
+	return dir
 }

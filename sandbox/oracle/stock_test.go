@@ -52,11 +52,14 @@ func dumpArgs(uri, database, dir string, more ...string) []string {
 	return append([]string{"--uri", uri, "--db", database, "--out", dir}, more...)
 }
 
-// stockRestore restores a packed dump as the stock tool does, into a database of another name.
-func stockRestore(t testing.TB, uri, dir, from, to string, more ...string) (documents int64) {
+// stockRestore restores a dump, or an archive where dir is empty, as the stock tool does.
+func stockRestore(t testing.TB, uri, dir string, more ...string) (documents int64) {
 	t.Helper()
-	args := append([]string{"--uri", uri, "--gzip", "--nsFrom", from + ".*", "--nsTo", to + ".*"}, more...)
-	o, err := mongorestore.ParseOptions(append(args, dir), "oracle", "")
+	args := append([]string{"--uri", uri}, more...)
+	if dir != "" {
+		args = append(args, dir)
+	}
+	o, err := mongorestore.ParseOptions(args, "oracle", "")
 	require.NoError(t, err)
 	r, err := mongorestore.New(o)
 	require.NoError(t, err)
