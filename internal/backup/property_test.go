@@ -201,7 +201,8 @@ func TestAThousandFlippedBitsAndCutsAreEachNamed(t *testing.T) {
 				}
 			}
 		}
-		bad, what := slices.Clone(whole[file]), ""
+		bad := slices.Clone(whole[file])
+		var what string
 		if n%5 == 0 {
 			bad = bad[:r.IntN(len(bad))]
 			what = fmt.Sprintf("%d: cut to %d bytes", n, len(bad))

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -36,10 +37,11 @@ func nameCases() []testCase {
 	}
 }
 
+// option makes options, or what stands in them, of keys and values in turn.
 func option(pairs ...any) bson.D {
 	d := bson.D{}
-	for i := 0; i < len(pairs); i += 2 {
-		d = append(d, bson.E{Key: pairs[i].(string), Value: pairs[i+1]})
+	for pair := range slices.Chunk(pairs, 2) {
+		d = append(d, bson.E{Key: pair[0].(string), Value: pair[1]})
 	}
 	return d
 }

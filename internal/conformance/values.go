@@ -24,10 +24,7 @@ func build(elements func(dst []byte) []byte) bson.Raw {
 
 // document makes one of keys and values in turn.
 func document(pairs ...any) bson.Raw {
-	d := bson.D{}
-	for i := 0; i < len(pairs); i += 2 {
-		d = append(d, bson.E{Key: pairs[i].(string), Value: pairs[i+1]})
-	}
+	d := option(pairs...)
 	b, err := bson.Marshal(d)
 	if err != nil {
 		panic(fmt.Sprintf("a document of the suite: %v: %v", d, err))
