@@ -39,6 +39,9 @@ func (b Bucket) open(ctx context.Context) (*blob.Bucket, error) {
 	return blobs, nil
 }
 
+// shut ends a connection. Every write was answered for by then.
+func shut(blobs *blob.Bucket) { _ = blobs.Close() }
+
 // Copy is a backup in the bucket.
 type Copy struct {
 	Name  string
@@ -51,7 +54,7 @@ func (b Bucket) List(ctx context.Context, target string) ([]Copy, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer blobs.Close()
+	defer shut(blobs)
 	copies := map[string]bool{}
 	it := blobs.List(&blob.ListOptions{Prefix: target + "/", Delimiter: "/"})
 	for {
@@ -66,7 +69,9 @@ func (b Bucket) List(ctx context.Context, target string) ([]Copy, error) {
 		if marked, whole := strings.CutSuffix(name, markerSuffix); whole {
 			copies[marked] = true
 		} else if dir, ok := strings.CutSuffix(name, "/"); ok && o.IsDir {
-			copies[dir] = copies[dir]
+			if !copies[dir] {
+				copies[dir] = false
+			}
 		}
 	}
 	var list []Copy
@@ -83,7 +88,7 @@ func (b Bucket) Delete(ctx context.Context, target, name string) error {
 	if err != nil {
 		return err
 	}
-	defer blobs.Close()
+	defer shut(blobs)
 	if err := remove(ctx, blobs, marker(target, name)); err != nil {
 		return wrap("delete", name, err)
 	}

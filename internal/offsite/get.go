@@ -30,7 +30,7 @@ func (b Bucket) Manifest(ctx context.Context, target, name string) (*backup.Mani
 	if err != nil {
 		return nil, err
 	}
-	defer blobs.Close()
+	defer shut(blobs)
 	content, err := blobs.ReadAll(ctx, marker(target, name))
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return nil, fmt.Errorf("offsite copy of %s: %w", name, fs.ErrNotExist)
@@ -79,7 +79,7 @@ func (b Bucket) Get(ctx context.Context, target, name, root string, progress fun
 	if err != nil {
 		return backup.Source{}, err
 	}
-	defer blobs.Close()
+	defer shut(blobs)
 	part := dir + backup.IncompleteSuffix
 	if err := os.MkdirAll(filepath.Join(part, m.Database), 0o750); err != nil {
 		return backup.Source{}, wrap("fetch", name, err)
@@ -160,7 +160,7 @@ func receive(ctx context.Context, blobs *blob.Bucket, key, dir string, f backup.
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

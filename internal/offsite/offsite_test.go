@@ -203,7 +203,7 @@ func TestACopyIsGoneFromTheListBeforeItsFilesAre(t *testing.T) {
 	require.NoError(t, b.Put(t.Context(), target, s, nil))
 	blobs, err := b.open(t.Context())
 	require.NoError(t, err)
-	defer blobs.Close()
+	defer shut(blobs)
 	require.NoError(t, remove(t.Context(), blobs, marker(target, name)))
 	list, err := b.List(t.Context(), target)
 	require.NoError(t, err)

@@ -33,7 +33,7 @@ func (b Bucket) Put(ctx context.Context, target string, s backup.Source, progres
 	if err != nil {
 		return err
 	}
-	defer blobs.Close()
+	defer shut(blobs)
 	if whole, err := blobs.Exists(ctx, marker(target, name)); err != nil || whole {
 		return wrap("copy", name, err)
 	}
