@@ -47,6 +47,10 @@ half-written ones too, each with its state and the reason for it. It reads direc
 					return
 				}
 				for _, e := range entries {
+					if e.Time.IsZero() { // a place that cannot be looked into
+						fmt.Fprintf(w, "%s\n  %s\n", e.Name, e.Why)
+						continue
+					}
 					where := ""
 					if e.Offsite && e.Origin == catalog.Own {
 						where = " · offsite too"

@@ -44,15 +44,33 @@ func execute(ctx context.Context, args []string, out, errOut io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
+	began := false
+	note(root, &began)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
 	fmt.Fprintln(errOut, "runbook:", err)
+	if !began {
+		return exitUsage // an unknown command, a missing flag, an argument too many
+	}
 	if coded, ok := errors.AsType[*codedError](err); ok {
 		return coded.code
 	}
 	return exitFailed
+}
+
+// note makes every command say that it began: what fails before is the command line's fault.
+func note(c *cobra.Command, began *bool) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			*began = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		note(sub, began)
+	}
 }
 
 // codedError carries the exit code of its failure.

@@ -269,7 +269,7 @@ func TestAMissingFileIsSaid(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "runbook.yaml")
 	_, err := Load(path)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.EqualError(t, err, "read the configuration: open "+path+": no such file or directory")
+	require.EqualError(t, err, "read the configuration: open "+path+": no such file or directory; name it with --config or RUNBOOK_CONFIG (deploy/runbook.yaml is one to copy)")
 }
 
 func TestEveryMistakeIsToldAtOnceInTheOrderOfLines(t *testing.T) {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -33,6 +34,9 @@ func LoadOffline(path, target string) (*Config, error) {
 func load(path string, lenient bool, check func(*checker, *Config)) (*Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read the configuration: %w; name it with --config or RUNBOOK_CONFIG (deploy/runbook.yaml is one to copy)", err)
+		}
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	d := &decoder{file: path, dir: filepath.Dir(path), lenient: lenient, lines: map[string]int{}}
