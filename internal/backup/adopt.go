@@ -74,7 +74,7 @@ func Adopt(ctx context.Context, dir string, o AdoptOptions, progress func(Progre
 				return err
 			}
 			defer r.close()
-			return r.walk(c.Name, t, func() error {
+			return r.walk(c.Name, t, nil, func() error {
 				c.Data.Size, c.Data.SHA256, c.Digest = r.source.file.Size, r.source.file.SHA256, r.digest
 				t.Done()
 				return nil

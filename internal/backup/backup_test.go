@@ -29,6 +29,7 @@ type content struct {
 	options any
 	indexes []any
 	docs    []bson.Raw
+	index   bool // has a document index
 }
 
 func raw(t testing.TB, v any) bson.Raw {
@@ -74,10 +75,22 @@ func write(t testing.TB, collections ...content) Source {
 			}
 			c.Data = put(t, dir, DataPath("shop", c.Name, c.Type, true), members(t, all))
 		}
+		if in.index {
+			c.DocumentIndex = putIndex(t, dir, c.Name, in.docs)
+		}
 		m.Collections = append(m.Collections, c)
 	}
 	require.NoError(t, WriteManifest(dir, m))
 	return Source{Dir: dir, Manifest: m}
+}
+
+func putIndex(t testing.TB, dir, collection string, docs []bson.Raw) File {
+	t.Helper()
+	path := IndexPath("shop", collection)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o755))
+	f := writeIndex(t, filepath.Join(dir, path), indexMemory, docs)
+	f.Path = path
+	return f
 }
 
 // members packs content as our files are: into several members where it is long.
@@ -131,7 +144,7 @@ var idIndex = bson.D{{Key: "v", Value: 2}, {Key: "key", Value: bson.D{{Key: "_id
 // wholeShop has one collection of each shape that matters on disk.
 func wholeShop(t testing.TB) Source {
 	return write(t,
-		content{name: "invoices", docs: invoices(t, 2000), indexes: []any{idIndex, bson.D{
+		content{name: "invoices", docs: invoices(t, 2000), index: true, indexes: []any{idIndex, bson.D{
 			{Key: "v", Value: 2}, {Key: "unique", Value: true}, {Key: "key", Value: bson.D{{Key: "organization_id", Value: 1}, {Key: "created_at", Value: -1}}},
 			{Key: "name", Value: "org <&> created"}, {Key: "partialFilterExpression", Value: bson.D{{Key: "source", Value: bson.D{{Key: "$gt", Value: ""}}}}},
 		}}},
@@ -238,10 +251,7 @@ func TestDocumentsEndWithTheDamageEvenIfItsSizeIsRight(t *testing.T) {
 func TestMissingAndExtraFilesAreNamed(t *testing.T) {
 	s := wholeShop(t)
 	for _, c := range s.Manifest.Collections {
-		for _, f := range []File{c.Data, c.Metadata} {
-			if f.Path == "" {
-				continue
-			}
+		for _, f := range c.Files() {
 			path := filepath.Join(s.Dir, f.Path)
 			stray := filepath.Join(filepath.Dir(path), "stray")
 			require.NoError(t, os.Rename(path, stray))

@@ -34,8 +34,9 @@ func (c Counts) Differ() bool { return c.Added != 0 || c.Changed != 0 || c.Missi
 type Diff struct {
 	Total       Counts            `json:"total"`
 	Collections map[string]Counts `json:"collections"`
-	// Tenants counts by the value of the tenant's field. A changed document counts for the tenant that it had and for
-	// the one that it has; one that names no tenant counts for none.
+	// Tenants counts by the value of the tenant's field what is not the same; who has nothing of that is not in it. A
+	// changed document counts for the tenant that it had and for the one that it has; one that names no tenant counts for
+	// none.
 	Tenants         map[string]Counts `json:"tenants,omitempty"`
 	NewCollections  []string          `json:"newCollections,omitempty"`  // only in the second
 	GoneCollections []string          `json:"goneCollections,omitempty"` // only in the first
@@ -54,8 +55,9 @@ type CompareOptions struct {
 const maxWaiting = 1 << 20
 
 // Compare counts the documents that differ between two backups, by collection and by tenant. Views are compared by
-// name alone. Files are proven against their manifests while they are read; where both manifests have the same digest,
-// one file is enough to tell the tenants apart, and without tenants none.
+// name alone, and where both manifests have the same digest nothing is read. Where both have a document index, these are
+// merged, and documents are read only to tell the tenants of those that differ; else both files are read. Whatever is read
+// is proven against its manifest.
 func Compare(ctx context.Context, from, to Source, o CompareOptions) (Diff, error) {
 	d := Diff{Collections: map[string]Counts{}}
 	type job struct {
@@ -120,13 +122,11 @@ var errTooManyWaiting = errors.New("too many documents wait for their counterpar
 
 func compareCollection(ctx context.Context, from, to Source, a, b *Collection, field string, limit int, t *Tracker) (Counts, map[string]Counts, error) {
 	if a != nil && b != nil && a.Digest == b.Digest {
-		if field == "" {
-			t.Add(a.Name, 2*a.Digest.Documents, 2*a.Digest.Bytes)
-			return Counts{Same: a.Digest.Documents}, nil, nil
-		}
-		c := newComparison(field, 1, limit)
-		err := c.countSame(ctx, from, a, t)
-		return c.total, c.byTenant(), err
+		t.Add(a.Name, 2*a.Digest.Documents, 2*a.Digest.Bytes)
+		return Counts{Same: a.Digest.Documents}, nil, nil
+	}
+	if counts, tenants, done, err := compareByIndex(ctx, from, to, a, b, field, limit, t); done || err != nil {
+		return counts, tenants, err
 	}
 	for parts := uint64(1); ; parts *= 4 {
 		c := newComparison(field, parts, limit)
@@ -180,21 +180,11 @@ func newComparison(field string, parts uint64, limit int) *comparison {
 func (c *comparison) byTenant() map[string]Counts {
 	m := map[string]Counts{}
 	for i, name := range c.names[1:] {
-		m[name] = c.tenants[i+1]
+		if n := c.tenants[i+1]; n.Differ() {
+			m[name] = n
+		}
 	}
 	return m
-}
-
-// countSame counts the documents of one file, which the other equals.
-func (c *comparison) countSame(ctx context.Context, s Source, of *Collection, t *Tracker) error {
-	for doc, err := range s.Documents(ctx, of) {
-		if err != nil {
-			return err
-		}
-		c.count(Counts{Same: 1}, c.tenantOf(doc))
-	}
-	t.Add(of.Name, 2*of.Digest.Documents, 2*of.Digest.Bytes)
-	return nil
 }
 
 // pass reads both files once and compares the documents of one part.
@@ -307,6 +297,7 @@ func hashID(id bson.RawValue) Hash {
 
 func (c *comparison) count(n Counts, tenant uint32) {
 	c.total = c.total.Plus(n)
+	n.Same = 0
 	c.tenants[tenant] = c.tenants[tenant].Plus(n)
 }
 

@@ -3,6 +3,8 @@ package backup
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -43,9 +45,8 @@ func TestCompareCountsDocumentsByCollectionAndTenant(t *testing.T) {
 			"new":      {Added: 1},
 		},
 		Tenants: map[string]Counts{
-			"a":                        {Same: 1, Added: 1, Changed: 1, Missing: 2},
+			"a":                        {Added: 1, Changed: 1, Missing: 2},
 			"b":                        {Changed: 2},
-			"c":                        {Same: 2},
 			"d":                        {Added: 1},
 			"010000000000000000000000": {Added: 1},
 		},
@@ -79,7 +80,9 @@ func TestCompareNeedsNoOrderAndLittleMemory(t *testing.T) {
 			before, after, n = append(before, doc(t, i, org, "x")), append(after, doc(t, i, org, "x")), Counts{Same: 1}
 		}
 		want = want.Plus(n)
-		tenants[org] = tenants[org].Plus(n)
+		if n.Differ() {
+			tenants[org] = tenants[org].Plus(n)
+		}
 	}
 	r := rand.New(rand.NewPCG(7, 8))
 	r.Shuffle(len(after), func(i, j int) { after[i], after[j] = after[j], after[i] })
@@ -101,7 +104,69 @@ func TestCompareDoesNotBelieveADamagedFile(t *testing.T) {
 		m := *to.Manifest
 		m.Collections = slices.Clone(m.Collections)
 		m.Collection("invoices").Digest.Add(broken)
+		m.Collection("invoices").DocumentIndex = File{}
 		return &m
 	}()}, CompareOptions{})
 	requireNamed(t, err, to.Dir+"/"+c.Data.Path, "damaged")
+}
+
+func TestCompareByIndexesIsCompareByDocuments(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	var before, after []bson.Raw
+	for i := range 3000 {
+		org := fmt.Sprint("org_", r.IntN(6))
+		d := doc(t, i, org, "x")
+		switch r.IntN(12) {
+		case 0:
+			before = append(before, d)
+		case 1:
+			after = append(after, d)
+		case 2:
+			before, after = append(before, d), append(after, doc(t, i, org, "y"))
+		case 3:
+			before, after = append(before, d), append(after, doc(t, i, "elsewhere", "x"))
+		case 4:
+			before, after = append(before, doc(t, i, nil, "x")), append(after, d)
+		default:
+			before, after = append(before, d), append(after, d)
+		}
+	}
+	r.Shuffle(len(after), func(i, j int) { after[i], after[j] = after[j], after[i] })
+	with := func(index bool) (from, to Source) {
+		return write(t, content{name: "x", docs: before, index: index}), write(t, content{name: "x", docs: after, index: index})
+	}
+	from, to := with(false)
+	want, err := Compare(t.Context(), from, to, CompareOptions{TenantField: "organization_id"})
+	require.NoError(t, err)
+	from, to = with(true)
+	got, err := Compare(t.Context(), from, to, CompareOptions{TenantField: "organization_id"})
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.Greater(t, got.Total.Changed, int64(100))
+
+	for _, limit := range []int{50, 10_000} { // fewer than differ: the documents are read
+		total, tenants, err := compareCollection(t.Context(), from, to, &from.Manifest.Collections[0], &to.Manifest.Collections[0], "organization_id", limit, nil)
+		require.NoError(t, err)
+		require.Equal(t, want.Total, total, "at most %d are remembered", limit)
+		require.Equal(t, want.Tenants, tenants, "at most %d are remembered", limit)
+	}
+
+	// Without tenants, no document is read: their files may be gone.
+	require.NoError(t, os.Remove(filepath.Join(from.Dir, "shop/x.bson.gz")))
+	require.NoError(t, os.Remove(filepath.Join(to.Dir, "shop/x.bson.gz")))
+	got, err = Compare(t.Context(), from, to, CompareOptions{})
+	require.NoError(t, err)
+	require.Equal(t, want.Total, got.Total)
+}
+
+func TestCompareDoesNotBelieveADamagedIndex(t *testing.T) {
+	from := write(t, content{name: "x", docs: invoices(t, 500), index: true})
+	to := write(t, content{name: "x", docs: invoices(t, 600), index: true})
+	c := to.Manifest.Collection("x")
+	other := putIndex(t, to.Dir, "x", invoices(t, 599)) // whole in itself
+	_, err := Compare(t.Context(), from, to, CompareOptions{})
+	requireNamed(t, err, to.IndexFile(c), "not the file of the manifest")
+	c.DocumentIndex = other
+	_, err = Compare(t.Context(), from, to, CompareOptions{})
+	requireNamed(t, err, to.IndexFile(c), "not the documents of the manifest")
 }

@@ -5,6 +5,7 @@ package backup
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
@@ -96,6 +97,8 @@ type Collection struct {
 	Data     File            `json:"data"` // zero for views
 	Metadata File            `json:"metadata"`
 	Digest   Digest          `json:"digest"`
+	// DocumentIndex lists the documents by _id and hash (see IndexReader). Zero where the collection has none.
+	DocumentIndex File `json:"documentIndex,omitzero"`
 	// Order says how the documents lie in the file; empty where that is not known.
 	Order string `json:"order,omitempty"`
 	// Ranges are the parts in which a large collection was read, each with a digest of its own, so that a verification can
@@ -104,6 +107,11 @@ type Collection struct {
 	// ReadFrom and ReadTo bound the time in which the documents were read. Zero where unknown (foreign backups).
 	ReadFrom time.Time `json:"readFrom,omitzero"`
 	ReadTo   time.Time `json:"readTo,omitzero"`
+}
+
+// Files lists the files of the collection.
+func (c *Collection) Files() []File {
+	return slices.DeleteFunc([]File{c.Data, c.Metadata, c.DocumentIndex}, func(f File) bool { return f.Path == "" })
 }
 
 // Index is one index specification exactly as listIndexes gave it.
@@ -172,12 +180,8 @@ type Progress struct {
 // Files lists the backup's files, the manifest itself left out.
 func (m *Manifest) Files() []File {
 	var files []File
-	for _, c := range m.Collections {
-		for _, f := range []File{c.Data, c.Metadata} {
-			if f.Path != "" {
-				files = append(files, f)
-			}
-		}
+	for i := range m.Collections {
+		files = append(files, m.Collections[i].Files()...)
 	}
 	return files
 }

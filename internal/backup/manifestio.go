@@ -187,10 +187,7 @@ func (m *Manifest) check() error {
 		if err := c.checkRanges(); err != nil {
 			return fmt.Errorf("collection %s: %w", c.Name, err)
 		}
-		for _, f := range []File{c.Data, c.Metadata} {
-			if f.Path == "" {
-				continue
-			}
+		for _, f := range c.Files() {
 			if !filepath.IsLocal(f.Path) {
 				return fmt.Errorf("collection %s: path %q leads out of the backup", c.Name, f.Path)
 			}

@@ -10,12 +10,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -23,8 +25,9 @@ import (
 const maxMetadata = 64 << 20
 
 // Verify proves that a backup's files are what the manifest says: none missing, none extra, each one's size and
-// SHA-256, every document whole and valid, counts and digests, and the metadata equal to the manifest's. Any difference
-// is a *CorruptError (several may be joined). The manifest itself is proven by ReadManifest. progress may be nil.
+// SHA-256, every document whole and valid, counts and digests, the metadata equal to the manifest's, and document indexes
+// equal to the documents. Any difference is a *CorruptError (several may be joined). The manifest itself is proven by
+// ReadManifest. progress may be nil.
 func Verify(ctx context.Context, s Source, progress func(Progress)) error {
 	m := s.Manifest
 	if err := sameFiles(s); err != nil {
@@ -64,47 +67,61 @@ func Verify(ctx context.Context, s Source, progress func(Progress)) error {
 // workers is how many collections are read at a time: each reader unpacks on several cores by itself.
 func workers() int { return min(runtime.GOMAXPROCS(0), 4) }
 
-// sameFiles compares the database's folder with the manifest's list of files, by name and size.
+// sameFiles compares the folders of the database and of its document indexes with the manifest's list of files, by name and
+// size.
 func sameFiles(s Source) error {
 	want := map[string]File{}
 	for _, c := range s.Manifest.Collections {
-		for _, f := range []File{c.Data, c.Metadata} {
-			if f.Path != "" {
-				want[f.Path] = f
-			}
+		for _, f := range c.Files() {
+			want[f.Path] = f
 		}
-	}
-	folder := filepath.Join(s.Dir, s.Manifest.Database)
-	entries, err := os.ReadDir(folder)
-	if err != nil && (!errors.Is(err, fs.ErrNotExist) || len(want) == 0) {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return fmt.Errorf("read backup: %w", err)
 	}
 	var damage []error
-	for _, e := range entries {
-		path := s.Manifest.Database + "/" + e.Name()
-		f, known := want[path]
-		delete(want, path)
-		info, err := os.Stat(filepath.Join(folder, e.Name()))
-		switch {
-		case !known && s.Manifest.Kind == Foreign && UnusedFile(e.Name()):
-		case !known:
-			damage = append(damage, &CorruptError{File: filepath.Join(folder, e.Name()), Reason: "the manifest does not know it"})
-		case err != nil:
-			return fmt.Errorf("read backup: %w", err)
-		case !info.Mode().IsRegular():
-			damage = append(damage, &CorruptError{File: filepath.Join(folder, e.Name()), Reason: "it is not a file"})
-		case info.Size() != f.Size:
-			damage = append(damage, &CorruptError{File: filepath.Join(folder, e.Name()), Reason: fmt.Sprintf("it has %d bytes, the manifest says %d", info.Size(), f.Size)})
+	for _, folder := range []string{s.Manifest.Database, path.Join(IndexFolder, s.Manifest.Database)} {
+		wrong, err := sameFolder(s, folder, want)
+		if err != nil {
+			return err
 		}
+		damage = append(damage, wrong...)
 	}
 	for path := range want {
 		damage = append(damage, &CorruptError{File: filepath.Join(s.Dir, filepath.FromSlash(path)), Reason: "it is missing"})
 	}
 	slices.SortFunc(damage, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(damage...)
+}
+
+// sameFolder takes the files that are there out of want.
+func sameFolder(s Source, folder string, want map[string]File) (damage []error, err error) {
+	dir := filepath.Join(s.Dir, filepath.FromSlash(folder))
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read backup: %w", err)
+	}
+	for _, e := range entries {
+		name := path.Join(folder, e.Name())
+		if e.IsDir() && name == path.Join(IndexFolder, s.Manifest.Database) {
+			continue // of a database that is named as that folder
+		}
+		f, known := want[name]
+		delete(want, name)
+		info, err := os.Stat(filepath.Join(dir, e.Name()))
+		switch {
+		case !known && s.Manifest.Kind == Foreign && UnusedFile(e.Name()):
+		case !known:
+			damage = append(damage, &CorruptError{File: filepath.Join(dir, e.Name()), Reason: "the manifest does not know it"})
+		case err != nil:
+			return nil, fmt.Errorf("read backup: %w", err)
+		case !info.Mode().IsRegular():
+			damage = append(damage, &CorruptError{File: filepath.Join(dir, e.Name()), Reason: "it is not a file"})
+		case info.Size() != f.Size:
+			damage = append(damage, &CorruptError{File: filepath.Join(dir, e.Name()), Reason: fmt.Sprintf("it has %d bytes, the manifest says %d", info.Size(), f.Size)})
+		}
+	}
+	return damage, nil
 }
 
 func verifyMetadata(s Source, c *Collection) error {
@@ -139,11 +156,47 @@ func verifyData(ctx context.Context, s Source, c *Collection, t *Tracker) error 
 		return err
 	}
 	defer r.close()
-	return r.walk(c.Name, t, func() error { return r.matches(c) })
+	if c.DocumentIndex.Path == "" {
+		return r.walk(c.Name, t, nil, func() error { return r.matches(c) })
+	}
+	var sums indexSums
+	var key []byte
+	return r.walk(c.Name, t, func(doc bson.Raw) {
+		h := HashOf(doc)
+		key = appendKey(key[:0], doc, h)
+		sums.add(key, indexHash(h))
+	}, func() error {
+		if err := r.matches(c); err != nil {
+			return err
+		}
+		return verifyIndex(ctx, s, c, sums)
+	})
 }
 
-// walk reads to the end, checks each document's inner structure, tells the progress, and then calls end.
-func (r *documents) walk(collection string, t *Tracker, end func() error) error {
+// verifyIndex reads a document index whole and compares it with what its documents say.
+func verifyIndex(ctx context.Context, s Source, c *Collection, want indexSums) error {
+	r, err := OpenIndex(s.IndexFile(c))
+	if err != nil {
+		return err
+	}
+	g := group{r: r}
+	for n := 0; err == nil && !g.over; n++ {
+		if err = g.next(); n%blockEntries == 0 && err == nil {
+			err = ctx.Err()
+		}
+	}
+	if err == nil {
+		err = r.matches(c)
+	}
+	if err == nil && r.sums != want {
+		err = r.corrupt("it is not that of the documents in %s", c.Data.Path)
+	}
+	return errors.Join(err, r.Close())
+}
+
+// walk reads to the end, checks each document's inner structure, calls each, which may be nil, with it, tells the progress,
+// and then calls end.
+func (r *documents) walk(collection string, t *Tracker, each func(bson.Raw), end func() error) error {
 	var told Digest
 	tell := func() {
 		t.Add(collection, r.digest.Documents-told.Documents, r.digest.Bytes-told.Bytes)
@@ -160,6 +213,9 @@ func (r *documents) walk(collection string, t *Tracker, end func() error) error 
 		}
 		if err := doc.Validate(); err != nil {
 			return r.corrupt("a document is not valid BSON: %v", err)
+		}
+		if each != nil {
+			each(doc)
 		}
 		if r.digest.Bytes-told.Bytes >= MemberSize {
 			tell()

@@ -1,0 +1,118 @@
+package backup
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/zeebo/xxh3"
+)
+
+// indexFile writes a document index, or a sorted part of one, from keys that come in order.
+type indexFile struct {
+	f    *os.File
+	out  *bufio.Writer
+	sum  hash.Hash
+	size int64
+
+	chain   uint64 // the checksum before
+	entries uint32 // of the block
+	shared  []byte
+	lengths []byte
+	suffix  []byte
+	hashes  []byte
+	last    []byte // key
+	block   bytes.Buffer
+	columns []byte
+	sums    indexSums
+}
+
+func createIndex(path string) (*indexFile, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	w := &indexFile{f: f, sum: sha256.New(), chain: xxh3.HashString(indexMagic)}
+	w.out = bufio.NewWriterSize(io.MultiWriter(f, w.sum, (*counter)(&w.size)), 64<<10)
+	if _, err := w.out.WriteString(indexMagic); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return w, nil
+}
+
+// follows says whether a key may come next.
+func (w *indexFile) follows(key []byte) bool { return bytes.Compare(key, w.last) >= 0 }
+
+func (w *indexFile) add(key []byte, hash uint64) error {
+	shared := 0
+	if w.entries > 0 {
+		shared = sharedBytes(w.last, key)
+	}
+	w.shared = append(w.shared, byte(shared))
+	w.lengths = append(w.lengths, byte(len(key)-shared))
+	w.suffix = append(w.suffix, key[shared:]...)
+	w.hashes = binary.LittleEndian.AppendUint64(w.hashes, hash)
+	w.last = append(w.last[:shared], key[shared:]...)
+	w.sums.add(key, hash)
+	w.entries++
+	if w.entries < blockEntries && len(w.suffix) < blockSuffix {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush ends the block.
+func (w *indexFile) flush() error {
+	if w.entries == 0 {
+		return nil
+	}
+	w.columns = append(append(append(w.columns[:0], w.shared...), w.lengths...), w.suffix...)
+	b := &w.block
+	b.Reset()
+	b.Write(make([]byte, 12)) // the three numbers, which are known at the end
+	if err := flate.StatelessDeflate(b, w.columns, true, nil); err != nil {
+		return err
+	}
+	b.Write(w.hashes)
+	binary.LittleEndian.PutUint32(b.Bytes(), uint32(b.Len()-4))
+	binary.LittleEndian.PutUint32(b.Bytes()[4:], w.entries)
+	binary.LittleEndian.PutUint32(b.Bytes()[8:], uint32(len(w.columns)))
+	w.entries, w.shared, w.lengths, w.suffix, w.hashes = 0, w.shared[:0], w.lengths[:0], w.suffix[:0], w.hashes[:0]
+	return w.seal(b.Bytes())
+}
+
+// seal writes b and its checksum.
+func (w *indexFile) seal(b []byte) error {
+	w.chain = xxh3.HashSeed(b, w.chain)
+	_, err := w.out.Write(binary.LittleEndian.AppendUint64(b, w.chain))
+	return err
+}
+
+// finish writes what is left and says what the file is, without its path. A file that is kept is flushed to disk.
+func (w *indexFile) finish(keep bool) (File, error) {
+	err := w.flush()
+	if err == nil {
+		footer := make([]byte, 4, indexTrailer+8)
+		for _, n := range []uint64{w.sums.documents, w.sums.hashes, w.sums.pairs} {
+			footer = binary.LittleEndian.AppendUint64(footer, n)
+		}
+		err = w.seal(footer)
+	}
+	if err == nil {
+		err = w.out.Flush()
+	}
+	if err == nil && keep {
+		err = w.f.Sync()
+	}
+	if err = errors.Join(err, w.f.Close()); err != nil {
+		return File{}, err
+	}
+	return File{Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, nil
+}
