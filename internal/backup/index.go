@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"math/bits"
 	"path"
 	"slices"
 
@@ -206,13 +207,16 @@ func (e *IndexEntries) sort() {
 
 // sharedBytes is how many bytes two keys have in common at their beginning.
 func sharedBytes(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
+	n, i := min(len(a), len(b)), 0
+	for ; i+8 <= n; i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
 		}
 	}
-	return n
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
 }
 
 // indexSums are what an index says of all its documents.
@@ -222,4 +226,10 @@ func (s *indexSums) add(key []byte, hash uint64) {
 	s.documents++
 	s.hashes += hash
 	s.pairs += xxh3.HashSeed(key, hash)
+}
+
+func (s *indexSums) plus(o indexSums) {
+	s.documents += o.documents
+	s.hashes += o.hashes
+	s.pairs += o.pairs
 }

@@ -32,7 +32,7 @@ func writeIndex(t testing.TB, path string, memory int, docs []bson.Raw) File {
 		}
 		require.NoError(t, w.Add(&e))
 	}
-	f, err := w.Finish(t.Context())
+	f, err := w.Finish(t.Context(), true)
 	require.NoError(t, err)
 	require.NoError(t, w.Abandon())
 	left, err := filepath.Glob(path + ".*")
@@ -187,24 +187,55 @@ func TestMergingTwoIndexesIsTheNaiveComparison(t *testing.T) {
 	})
 }
 
-func TestIndexesOfRangesMergeIntoTheIndexOfTheCollection(t *testing.T) {
+func TestIndexesOfRangesBecomeTheIndexOfTheCollection(t *testing.T) {
 	docs := invoices(t, 10_000)
-	rand.New(rand.NewPCG(1, 9)).Shuffle(len(docs), func(i, j int) { docs[i], docs[j] = docs[j], docs[i] })
 	dir := t.TempDir()
 	whole := filepath.Join(dir, "whole")
-	want := writeIndex(t, whole, 10_000, docs)
-	var parts []string
-	for part := range slices.Chunk(docs, 70) { // more than are merged at a time
-		path := filepath.Join(dir, fmt.Sprint("part", len(parts)))
-		writeIndex(t, path, indexMemory, part)
-		parts = append(parts, path)
+	writeIndex(t, whole, 10_000, docs)
+	for name, docs := range map[string][]bson.Raw{"in order": docs, "in no order": shuffled(docs)} {
+		t.Run(name, func(t *testing.T) {
+			var parts []string
+			for part := range slices.Chunk(docs, 70) { // more parts than are merged at a time
+				path := filepath.Join(dir, fmt.Sprint("part", len(parts)))
+				writeIndex(t, path, indexMemory, part)
+				parts = append(parts, path)
+			}
+			path := filepath.Join(dir, "merged")
+			f, err := MergeIndexes(t.Context(), path, digestOf(docs), parts...)
+			require.NoError(t, err)
+			left, err := filepath.Glob(path + ".*")
+			require.NoError(t, err)
+			require.Empty(t, left)
+
+			r := openIndex(t, path)
+			counts, err := DiffIndexes(t.Context(), openIndex(t, whole), r, nil)
+			require.NoError(t, err)
+			require.Equal(t, Counts{Same: int64(len(docs))}, counts)
+			require.NoError(t, r.matches(&Collection{Digest: digestOf(docs), DocumentIndex: f}))
+
+			_, err = MergeIndexes(t.Context(), path, digestOf(docs), parts[1:]...)
+			require.ErrorAs(t, err, new(*CorruptError), "a part is missing")
+			b, err := os.ReadFile(parts[20])
+			require.NoError(t, err)
+			b[len(b)/2] ^= 4
+			require.NoError(t, os.WriteFile(parts[20], b, 0o600))
+			_, err = MergeIndexes(t.Context(), path, digestOf(docs), parts...)
+			requireNamed(t, err, parts[20], "a part is damaged")
+		})
 	}
-	merged, err := MergeIndexes(t.Context(), filepath.Join(dir, "merged"), parts...)
-	require.NoError(t, err)
-	require.Equal(t, want, merged, "the same bytes, however they came together")
-	left, err := filepath.Glob(filepath.Join(dir, "merged.*"))
-	require.NoError(t, err)
-	require.Empty(t, left)
+}
+
+func shuffled(docs []bson.Raw) []bson.Raw {
+	docs = slices.Clone(docs)
+	rand.New(rand.NewPCG(1, 9)).Shuffle(len(docs), func(i, j int) { docs[i], docs[j] = docs[j], docs[i] })
+	return docs
+}
+
+func digestOf(docs []bson.Raw) (d Digest) {
+	for _, doc := range docs {
+		d.Add(doc)
+	}
+	return d
 }
 
 func readIndex(path string, b []byte) (int, error) {
@@ -270,7 +301,7 @@ func TestAnIndexThatIsNotOfItsDocumentsIsFound(t *testing.T) {
 	e.entries[3].hash, e.entries[4].hash = e.entries[4].hash, e.entries[3].hash
 	w := NewIndexWriter(s.IndexFile(c))
 	require.NoError(t, w.Add(&e))
-	f, err := w.Finish(t.Context())
+	f, err := w.Finish(t.Context(), true)
 	require.NoError(t, err)
 	f.Path = c.DocumentIndex.Path
 	c.DocumentIndex = f
@@ -292,7 +323,7 @@ func FuzzIndexReader(f *testing.F) {
 		e.Add(d, HashOf(d))
 	}
 	require.NoError(f, w.Add(&e))
-	_, err := w.Finish(f.Context())
+	_, err := w.Finish(f.Context(), true)
 	require.NoError(f, err)
 	whole, err := os.ReadFile(path)
 	require.NoError(f, err)

@@ -68,6 +68,16 @@ func (w *indexFile) add(key []byte, hash uint64) error {
 	return w.flush()
 }
 
+// copyBlock writes a block as it is, if it follows.
+func (w *indexFile) copyBlock(r *IndexReader) (follows bool, err error) {
+	first, last, err := r.ends()
+	if err != nil || !w.follows(first) {
+		return false, err
+	}
+	w.last = append(w.last[:0], last...)
+	return true, w.seal(r.block)
+}
+
 // flush ends the block.
 func (w *indexFile) flush() error {
 	if w.entries == 0 {

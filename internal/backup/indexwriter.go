@@ -100,8 +100,8 @@ func (w *IndexWriter) endRun() error {
 	return nil
 }
 
-// Finish writes the index, flushes it to disk, and says what it is; the path is left to the caller.
-func (w *IndexWriter) Finish(ctx context.Context) (File, error) {
+// Finish writes the index and says what it is; the path is left to the caller. An index that is kept is flushed to disk.
+func (w *IndexWriter) Finish(ctx context.Context, keep bool) (File, error) {
 	if len(w.runs) == 0 {
 		w.held.sort()
 		f, err := createIndex(w.path)
@@ -111,13 +111,13 @@ func (w *IndexWriter) Finish(ctx context.Context) (File, error) {
 		if err := w.drain(f); err != nil {
 			return File{}, errors.Join(err, f.f.Close())
 		}
-		return f.finish(true)
+		return f.finish(keep)
 	}
 	if err := w.spill(); err != nil {
 		return File{}, err
 	}
 	if len(w.runs) == 1 {
-		file, err := w.run.finish(true)
+		file, err := w.run.finish(keep)
 		w.run = nil
 		if err != nil {
 			return File{}, err
@@ -127,8 +127,8 @@ func (w *IndexWriter) Finish(ctx context.Context) (File, error) {
 	if err := w.endRun(); err != nil {
 		return File{}, err
 	}
-	file, err := mergeIndexes(ctx, w.path, w.runs, true)
-	return file, errors.Join(err, remove(w.runs...))
+	out, err := mergeIndexes(ctx, w.path, w.runs, keep)
+	return out.file, errors.Join(err, remove(w.runs...))
 }
 
 // Abandon removes what was put aside. It may follow any failure, and Finish.
@@ -151,25 +151,82 @@ func remove(paths ...string) error {
 	return failed
 }
 
-// MergeIndexes writes one index of several, flushes it to disk, and says what it is; the path is left to the caller.
-func MergeIndexes(ctx context.Context, path string, parts ...string) (File, error) {
+// MergeIndexes writes the index of a collection from those of its parts, flushes it to disk, and says what it is; the path is
+// left to the caller. Parts that are damaged or together not the collection are a *CorruptError.
+func MergeIndexes(ctx context.Context, path string, whole Digest, parts ...string) (File, error) {
 	var made []string
+	out, ok, err := joinIndexes(ctx, path, parts)
+	if err == nil && !ok {
+		if parts, made, err = fewerIndexes(ctx, path, parts); err == nil {
+			out, err = mergeIndexes(ctx, path, parts, true)
+		}
+	}
+	if err == nil && (out.sums.documents != uint64(whole.Documents) || out.sums.hashes != whole.lo) {
+		err = &CorruptError{File: path, Reason: "the parts that it was made of are not the collection"}
+	}
+	return out.file, errors.Join(err, remove(made...))
+}
+
+// fewerIndexes merges groups of them until few enough are left to be merged at a time.
+func fewerIndexes(ctx context.Context, path string, parts []string) (fewer, made []string, err error) {
 	for len(parts) > mostRuns {
-		var fewer []string
+		fewer = nil
 		for group := range slices.Chunk(parts, mostRuns) {
 			to := fmt.Sprintf("%s.%04d", path, len(made))
 			made, fewer = append(made, to), append(fewer, to)
 			if _, err := mergeIndexes(ctx, to, group, false); err != nil {
-				return File{}, errors.Join(err, remove(made...))
+				return nil, made, err
 			}
 		}
 		parts = fewer
 	}
-	file, err := mergeIndexes(ctx, path, parts, true)
-	return file, errors.Join(err, remove(made...))
+	return parts, made, nil
 }
 
-func mergeIndexes(ctx context.Context, path string, parts []string, keep bool) (_ File, err error) {
+// joinIndexes puts one behind the other, block by block, where they are in order: as those of a collection's ranges mostly
+// are. ok is false where they are not.
+func joinIndexes(ctx context.Context, path string, parts []string) (_ merged, ok bool, err error) {
+	out, err := createIndex(path)
+	if err != nil {
+		return merged{}, false, err
+	}
+	for _, p := range parts {
+		if ok, err = joinIndex(ctx, out, p); err != nil || !ok {
+			return merged{}, false, errors.Join(err, out.f.Close())
+		}
+	}
+	file, err := out.finish(true)
+	return merged{file, out.sums}, true, err
+}
+
+func joinIndex(ctx context.Context, out *indexFile, part string) (ok bool, err error) {
+	r, err := OpenIndex(part)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	r.skims = true
+	for ctx.Err() == nil {
+		if err := r.nextBlock(); errors.Is(err, io.EOF) {
+			out.sums.plus(r.sums)
+			return true, nil
+		} else if err != nil {
+			return false, err
+		}
+		if ok, err := out.copyBlock(r); err != nil || !ok {
+			return false, err
+		}
+	}
+	return false, ctx.Err()
+}
+
+// merged is an index that was made of others.
+type merged struct {
+	file File
+	sums indexSums
+}
+
+func mergeIndexes(ctx context.Context, path string, parts []string, keep bool) (_ merged, err error) {
 	var heads []*IndexReader
 	defer func() {
 		for _, r := range heads {
@@ -178,7 +235,7 @@ func mergeIndexes(ctx context.Context, path string, parts []string, keep bool) (
 	}()
 	out, err := createIndex(path)
 	if err != nil {
-		return File{}, err
+		return merged{}, err
 	}
 	merge := func() error {
 		for _, p := range parts {
@@ -191,9 +248,10 @@ func mergeIndexes(ctx context.Context, path string, parts []string, keep bool) (
 		return mergeInto(ctx, out, slices.Clone(heads))
 	}
 	if err := merge(); err != nil {
-		return File{}, errors.Join(err, out.f.Close())
+		return merged{}, errors.Join(err, out.f.Close())
 	}
-	return out.finish(keep)
+	file, err := out.finish(keep)
+	return merged{file, out.sums}, err
 }
 
 // mergeInto keeps the readers in a heap by what each one gives next.
@@ -261,7 +319,7 @@ func (s Source) WriteIndex(ctx context.Context, c *Collection, path string) (Fil
 			return File{}, errors.Join(err, w.Abandon())
 		}
 	}
-	file, err := w.Finish(ctx)
+	file, err := w.Finish(ctx, true)
 	if err != nil {
 		return File{}, errors.Join(fmt.Errorf("write document index: %w", err), w.Abandon())
 	}
