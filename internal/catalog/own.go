@@ -135,10 +135,7 @@ func (c *Catalog) describe(e *Entry, m *backup.Manifest) {
 		return // its files are compared when it is fetched
 	}
 	for _, col := range m.Collections {
-		for _, f := range []backup.File{col.Data, col.Metadata} {
-			if f.Path == "" {
-				continue
-			}
+		for _, f := range col.Files() {
 			info, err := os.Stat(filepath.Join(e.Data, filepath.FromSlash(f.Path)))
 			switch {
 			case errors.Is(err, fs.ErrNotExist):

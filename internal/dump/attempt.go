@@ -141,10 +141,7 @@ func (a *attempt) kept(r *run, l listing) (outcome, bool) {
 		o.Collection.Data.Path != r.o.dataPath(r.db.Name(), l) {
 		return outcome{}, false
 	}
-	for _, f := range []backup.File{o.Collection.Data, o.Collection.Metadata} {
-		if f.Path == "" {
-			continue
-		}
+	for _, f := range o.Collection.Files() {
 		if sum, size, err := hashFile(filepath.Join(r.work, f.Path), sha256.New()); err != nil || size != f.Size || sum != f.SHA256 {
 			return outcome{}, false
 		}

@@ -21,7 +21,11 @@ var errDropped = errors.New("dropped while it was read")
 // collection dumps one collection. An error ends the whole dump; what salvaging leaves out is in the outcome.
 func (r *run) collection(ctx context.Context, l listing) (outcome, error) {
 	c := &backup.Collection{Name: l.name, Type: l.kind}
-	d := &reading{run: r, listing: l, into: c, path: filepath.Join(r.work, filepath.FromSlash(r.o.dataPath(r.db.Name(), l)))}
+	d := &reading{
+		run: r, listing: l, into: c,
+		path:  r.file(r.o.dataPath(r.db.Name(), l)),
+		index: r.file(backup.IndexPath(r.db.Name(), l.name)),
+	}
 	err := d.metadata(ctx)
 	if err == nil && l.kind != backup.TypeView {
 		c.ReadFrom = time.Now().UTC()
@@ -51,6 +55,7 @@ type reading struct {
 	listing    listing
 	into       *backup.Collection
 	path       string        // of the file
+	index      string        // path of the document index
 	part       bool          // the file is a range's part of the collection's file
 	bounds     backup.Bounds // of the range
 	split      []backup.Bounds
@@ -202,7 +207,7 @@ func (d *reading) alone(ctx context.Context, cursors int64, read func(context.Co
 // file writes a new data file with what read adds to d.w. A failed one is abandoned; the next try overwrites it.
 func (d *reading) file(ctx context.Context, read func(context.Context) error) error {
 	r := d.run
-	w, err := newWriter(ctx, r, d.listing.name, d.path, d.part)
+	w, err := newWriter(ctx, r, d.listing.name, d.path, d.index, d.part)
 	if err != nil {
 		return err
 	}
@@ -211,8 +216,12 @@ func (d *reading) file(ctx context.Context, read func(context.Context) error) er
 	if err != nil {
 		return errors.Join(err, w.abandon())
 	}
-	if d.into.Data, d.into.Digest, err = w.finish(); err != nil {
+	if d.into.Data, d.into.DocumentIndex, err = w.finish(); err != nil {
 		return err
+	}
+	d.into.Digest = w.digest
+	if d.into.DocumentIndex.Size > 0 {
+		d.into.DocumentIndex.Path = backup.IndexPath(r.db.Name(), d.listing.name)
 	}
 	for _, b := range w.bad {
 		d.leaveOut(b.id, fmt.Errorf("it is not valid BSON: %w", b.err))

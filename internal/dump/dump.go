@@ -129,8 +129,10 @@ func (r *run) dump(ctx context.Context) (*backup.Manifest, error) {
 			return nil, onDisk(r.work, err)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(r.work, r.db.Name()), 0o750); err != nil {
-		return nil, onDisk(r.work, err)
+	for _, folder := range r.folders() {
+		if err := os.MkdirAll(folder, 0o750); err != nil {
+			return nil, onDisk(r.work, err)
+		}
 	}
 	r.manifest = backup.Manifest{
 		Name:        r.o.Name,
@@ -252,26 +254,45 @@ func (r *run) seal() error {
 	return r.publish()
 }
 
+// file is where a file of the backup lies while it is written.
+func (r *run) file(path string) string { return filepath.Join(r.work, filepath.FromSlash(path)) }
+
+// folders hold the files of the backup.
+func (r *run) folders() []string {
+	return []string{r.file(r.db.Name()), filepath.Dir(r.file(backup.IndexPath(r.db.Name(), "any")))}
+}
+
 // sweep removes the files of collections that are not in the manifest: dropped ones, and those that a dead attempt
 // still saw.
 func (r *run) sweep() error {
-	folder := filepath.Join(r.work, r.db.Name())
 	known := map[string]bool{}
 	for _, c := range r.manifest.Collections {
-		known[filepath.Base(c.Data.Path)], known[filepath.Base(c.Metadata.Path)] = true, true
-	}
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !known[e.Name()] {
-			if err := os.Remove(filepath.Join(folder, e.Name())); err != nil {
-				return err
-			}
+		for _, f := range c.Files() {
+			known[r.file(f.Path)] = true
 		}
 	}
-	return durable.SyncDir(folder)
+	for _, folder := range r.folders() {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if path := filepath.Join(folder, e.Name()); !known[path] && !e.IsDir() {
+				if err := os.Remove(path); err != nil {
+					return err
+				}
+			}
+		}
+		if err := durable.SyncDir(folder); err != nil {
+			return err
+		}
+	}
+	// Small databases have no index.
+	_ = os.Remove(r.folders()[1])
+	if err := os.Remove(r.file(backup.IndexFolder)); err == nil {
+		return nil
+	}
+	return durable.SyncDir(r.file(backup.IndexFolder))
 }
 
 // publish gives a directory that has its manifest the name of a whole backup.

@@ -117,7 +117,13 @@ func reread(t testing.TB, o Options, m *backup.Manifest) backup.Source {
 	require.NoDirExists(t, dir+backup.IncompleteSuffix)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	require.Len(t, entries, 2, "the manifest and the database's folder")
+	for _, e := range entries {
+		require.Contains(t, []string{backup.ManifestName, again.Database, backup.IndexFolder}, e.Name())
+	}
+	for i := range again.Collections {
+		c := &again.Collections[i]
+		require.Equal(t, c.Digest.Bytes >= backup.IndexWorthBytes, s.IndexFile(c) != "", "the index of %s", c.Name)
+	}
 	return s
 }
 

@@ -143,15 +143,15 @@ func TestDocumentsThatAreNotBSONAreNamed(t *testing.T) {
 		var err error
 		r.packers, err = newPackers(Options{Level: 1, Memory: leastMemory, Compression: Gzip})
 		require.NoError(t, err)
-		w, err := newWriter(t.Context(), r, "invoices", filepath.Join(r.work, "x"), false)
+		w, err := newWriter(t.Context(), r, "invoices", filepath.Join(r.work, "x"), filepath.Join(r.work, "index"), false)
 		require.NoError(t, err)
 		require.NoError(t, w.add(good))
 		require.NoError(t, w.add(bad))
-		_, digest, err := w.finish()
+		_, _, err = w.finish()
 		r.packers.close()
 		if salvage {
 			require.NoError(t, err)
-			require.Equal(t, int64(1), digest.Documents)
+			require.Equal(t, int64(1), w.digest.Documents)
 			require.Len(t, w.bad, 1)
 			require.Contains(t, w.bad[0].id, "7")
 			continue

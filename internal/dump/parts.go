@@ -88,7 +88,7 @@ func (d *reading) inRanges(ctx context.Context, p *plan) error {
 	}
 	err = x.read(ctx)
 	if err == nil {
-		return onDisk(d.run.work, x.finish())
+		return onDisk(d.run.work, x.finish(ctx))
 	}
 	return errors.Join(err, onDisk(d.run.work, x.file.Close()))
 }
@@ -137,6 +137,8 @@ func writeJSON(path string, v any) error {
 }
 
 func (x *ranged) part(i int) string { return filepath.Join(x.dir, fmt.Sprintf("%04d", i)) }
+
+func (x *ranged) partIndex(i int) string { return x.part(i) + ".documents" }
 
 // open finds out which ranges dead attempts have finished. Nothing of them was flushed, so all of it is hashed.
 func (x *ranged) open() (err error) {
@@ -237,7 +239,7 @@ func (x *ranged) read(ctx context.Context) error {
 // one reads one range and records it.
 func (x *ranged) one(ctx context.Context, i int) error {
 	d := &reading{
-		run: x.run, listing: x.listing, into: new(backup.Collection), path: x.part(i), part: true, bounds: x.bounds[i], plain: x.plain,
+		run: x.run, listing: x.listing, into: new(backup.Collection), path: x.part(i), index: x.partIndex(i), part: true, bounds: x.bounds[i], plain: x.plain,
 	}
 	d.keep = func() error {
 		r := &record{Range: x.plan.Ranges[i], Sum: d.into.Data.SHA256, Unreadable: d.unreadable}
@@ -280,7 +282,7 @@ func (x *ranged) append(i int) error {
 }
 
 // finish flushes the file and describes the collection.
-func (x *ranged) finish() error {
+func (x *ranged) finish(ctx context.Context) error {
 	c := x.into
 	for _, r := range x.records {
 		c.Digest.Merge(r.Range.Digest)
@@ -306,6 +308,26 @@ func (x *ranged) finish() error {
 	}
 	rel, err := filepath.Rel(x.run.work, x.path)
 	c.Data = backup.File{Path: filepath.ToSlash(rel), Size: x.size, SHA256: hex.EncodeToString(x.sum.Sum(nil))}
+	return errors.Join(err, x.joinIndexes(ctx))
+}
+
+// joinIndexes makes the collection's document index of those of its ranges. They were never flushed: where a crash has
+// taken one, the documents are read again.
+func (x *ranged) joinIndexes(ctx context.Context) error {
+	c := x.into
+	if c.Digest.Bytes < backup.IndexWorthBytes {
+		return nil
+	}
+	parts := make([]string, len(x.records))
+	for i := range parts {
+		parts[i] = x.partIndex(i)
+	}
+	f, err := backup.MergeIndexes(ctx, x.index, c.Digest, parts...)
+	if errors.As(err, new(*backup.CorruptError)) {
+		f, err = backup.Source{Dir: x.run.work}.WriteIndex(ctx, c, x.index)
+	}
+	f.Path = backup.IndexPath(x.run.db.Name(), x.listing.name)
+	c.DocumentIndex = f
 	return err
 }
 

@@ -26,6 +26,7 @@ type batch struct {
 	docs   []byte
 	packed bytes.Buffer
 	digest backup.Digest
+	index  backup.IndexEntries
 	bad    []badDocument
 	err    error
 	empty  bool // to be packed although there is nothing in it
@@ -114,6 +115,7 @@ func (p *packers) small(content []byte) ([]byte, error) {
 func (p *packers) get() *batch {
 	b := p.batches.Get().(*batch)
 	b.docs, b.digest, b.bad, b.err, b.weight = b.docs[:0], backup.Digest{}, nil, nil, 0
+	b.index.Reset()
 	b.ready = make(chan struct{})
 	return b
 }
@@ -125,7 +127,7 @@ func (p *packers) put(b *batch) {
 	}
 }
 
-// pack checks, digests and compresses the documents. Those that are not BSON are named and left out.
+// pack checks, digests, indexes and compresses the documents. Those that are not BSON are named and left out.
 func (b *batch) pack(packer *backup.Packer) {
 	kept := b.docs[:0]
 	for rest := b.docs; len(rest) > 0; {
@@ -136,7 +138,9 @@ func (b *batch) pack(packer *backup.Packer) {
 			b.bad = append(b.bad, badDocument{idOf(doc), err})
 			continue
 		}
-		b.digest.Add(doc)
+		h := backup.HashOf(doc)
+		b.digest.AddHash(h, len(doc))
+		b.index.Add(doc, h)
 		kept = append(kept, doc...)
 	}
 	b.docs = kept
@@ -171,10 +175,11 @@ type writer struct {
 	ctx        context.Context //nolint:containedctx // ends when the file cannot be written
 
 	digest backup.Digest
+	index  *backup.IndexWriter
 	bad    []badDocument
 }
 
-func newWriter(ctx context.Context, r *run, collection, path string, part bool) (*writer, error) {
+func newWriter(ctx context.Context, r *run, collection, path, index string, part bool) (*writer, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, onDisk(r.work, err)
@@ -186,6 +191,7 @@ func newWriter(ctx context.Context, r *run, collection, path string, part bool) 
 		path:       path,
 		f:          f,
 		sum:        sha256.New(),
+		index:      backup.NewIndexWriter(index),
 		current:    r.packers.get(),
 		order:      make(chan *batch, runtime.GOMAXPROCS(0)+1),
 		finished:   make(chan struct{}),
@@ -287,6 +293,9 @@ func (w *writer) one(b *batch) error {
 	if err := w.put(b.packed.Bytes()); err != nil {
 		return err
 	}
+	if err := w.index.Add(&b.index); err != nil {
+		return onDisk(w.run.work, err)
+	}
 	w.digest.Merge(b.digest)
 	w.run.tracker.Add(w.collection, b.digest.Documents, b.digest.Bytes)
 	return nil
@@ -301,17 +310,17 @@ func (w *writer) put(b []byte) error {
 	return nil
 }
 
-// finish writes what is left, flushes the file to disk and says what it holds.
-func (w *writer) finish() (backup.File, backup.Digest, error) {
+// finish writes what is left, flushes the files to disk and says what they hold.
+func (w *writer) finish() (data, index backup.File, err error) {
 	flushed := w.flush()
 	close(w.order)
 	<-w.finished
 	if err := context.Cause(w.ctx); err != nil || flushed != nil {
-		return backup.File{}, backup.Digest{}, errors.Join(err, w.f.Close())
+		return data, index, errors.Join(err, w.f.Close(), w.index.Abandon())
 	}
 	if w.size == 0 && !w.part {
 		if err := w.empty(); err != nil {
-			return backup.File{}, backup.Digest{}, errors.Join(err, w.f.Close())
+			return data, index, errors.Join(err, w.f.Close())
 		}
 	}
 	var synced error
@@ -319,14 +328,17 @@ func (w *writer) finish() (backup.File, backup.Digest, error) {
 		synced = w.f.Sync()
 	}
 	if err := errors.Join(synced, w.f.Close()); err != nil {
-		return backup.File{}, backup.Digest{}, onDisk(w.run.work, err)
+		return data, index, onDisk(w.run.work, err)
+	}
+	if w.part || w.digest.Bytes >= backup.IndexWorthBytes {
+		index, err = w.index.Finish(w.ctx, !w.part)
+	}
+	if err = errors.Join(err, w.index.Abandon()); err != nil {
+		return data, index, onDisk(w.run.work, err)
 	}
 	w.cancel(nil)
 	rel, err := filepath.Rel(w.run.work, w.path)
-	if err != nil {
-		return backup.File{}, backup.Digest{}, err
-	}
-	return backup.File{Path: filepath.ToSlash(rel), Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, w.digest, nil
+	return backup.File{Path: filepath.ToSlash(rel), Size: w.size, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, index, err
 }
 
 // empty writes the one member that makes a file without documents a gzip file.
@@ -344,5 +356,5 @@ func (w *writer) abandon() error {
 	close(w.order)
 	<-w.finished
 	w.run.tracker.Add(w.collection, -w.digest.Documents, -w.digest.Bytes)
-	return onDisk(w.run.work, w.f.Close())
+	return onDisk(w.run.work, errors.Join(w.f.Close(), w.index.Abandon()))
 }
