@@ -315,9 +315,6 @@ func (x *ranged) finish(ctx context.Context) error {
 // taken one, the documents are read again.
 func (x *ranged) joinIndexes(ctx context.Context) error {
 	c := x.into
-	if c.Digest.Bytes < backup.IndexWorthBytes {
-		return nil
-	}
 	parts := make([]string, len(x.records))
 	for i := range parts {
 		parts[i] = x.partIndex(i)

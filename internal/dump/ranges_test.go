@@ -141,6 +141,11 @@ func TestNextAttemptKeepsTheRangesThatTheDeadOneFinished(t *testing.T) {
 	_, err = start(t.Context(), db, o, fine)
 	require.ErrorAs(t, err, new(*UnreadableError))
 	broken.Lift()
+	// The index of a finished range was not flushed to disk when the machine lost its power.
+	lost, err := filepath.Glob(filepath.Join(o.Root, o.Name+backup.IncompleteSuffix, partsDir, "large", "*.documents"))
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(lost[0], 20))
+	require.NoError(t, os.Remove(lost[1]))
 
 	var mu sync.Mutex
 	var again []string
