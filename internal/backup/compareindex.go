@@ -61,7 +61,7 @@ func CompareCollection(ctx context.Context, from, to Source, a, b *Collection, v
 	if err != nil {
 		return Counts{}, err
 	}
-	return counts, errors.Join(open[0].matches(a), open[1].matches(b))
+	return counts, errors.Join(open[0].Matches(a), open[1].Matches(b))
 }
 
 // tenantsOf reads the documents that differ. A changed one counts for the tenant that it had and for the one that it has.

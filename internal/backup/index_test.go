@@ -211,7 +211,7 @@ func TestIndexesOfRangesBecomeTheIndexOfTheCollection(t *testing.T) {
 			counts, err := DiffIndexes(t.Context(), openIndex(t, whole), r, nil)
 			require.NoError(t, err)
 			require.Equal(t, Counts{Same: int64(len(docs))}, counts)
-			require.NoError(t, r.matches(&Collection{Digest: digestOf(docs), DocumentIndex: f}))
+			require.NoError(t, r.Matches(&Collection{Digest: digestOf(docs), DocumentIndex: f}))
 
 			_, err = MergeIndexes(t.Context(), path, digestOf(docs), parts[1:]...)
 			require.ErrorAs(t, err, new(*CorruptError), "a part is missing")

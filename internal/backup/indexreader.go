@@ -199,8 +199,8 @@ func (r *IndexReader) footer() error {
 	return io.EOF
 }
 
-// matches compares what was read, to the end, with what the manifest says of the collection.
-func (r *IndexReader) matches(c *Collection) error {
+// Matches compares what was read, to the end, with what the manifest says of the collection. A difference is a *CorruptError.
+func (r *IndexReader) Matches(c *Collection) error {
 	switch sum := hex.EncodeToString(r.sum.Sum(nil)); {
 	case r.size != c.DocumentIndex.Size:
 		return r.corrupt("it has %d bytes, the manifest says %d", r.size, c.DocumentIndex.Size)

@@ -186,7 +186,7 @@ func verifyIndex(ctx context.Context, s Source, c *Collection, want indexSums) e
 		}
 	}
 	if err == nil {
-		err = r.matches(c)
+		err = r.Matches(c)
 	}
 	if err == nil && r.sums != want {
 		err = r.corrupt("it is not that of the documents in %s", c.Data.Path)

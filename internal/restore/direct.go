@@ -56,7 +56,7 @@ func Direct(ctx context.Context, o StageOptions) (Verification, error) {
 	if _, err := Unstage(ctx, o.DB, o.Lease.Token); err != nil {
 		return Verification{}, err
 	}
-	return verify(ctx, o, skipped)
+	return verify(ctx, o, LevelDocuments, skipped)
 }
 
 // onlyEmpty refuses a database that holds something, unless this very attempt has put it there.

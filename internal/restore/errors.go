@@ -178,9 +178,11 @@ type Difference struct {
 	Missing int64 `json:"missing,omitempty"`
 	Changed int64 `json:"changed,omitempty"`
 	Extra   int64 `json:"extra,omitempty"`
-	// Examples are the _ids of a few of them, as extended JSON. They may be personal data: they belong into the
-	// incident's folder, not into a history.
-	Examples []string `json:"examples,omitempty"`
+	// MissingIDs, ChangedIDs and ExtraIDs name them by their _ids, as extended JSON: at most 100 each. They may be personal
+	// data: they belong into the incident's folder, not into a history.
+	MissingIDs []string `json:"missingIds,omitempty"`
+	ChangedIDs []string `json:"changedIds,omitempty"`
+	ExtraIDs   []string `json:"extraIds,omitempty"`
 }
 
 func (d Difference) String() string { return fmt.Sprintf("%s: %s", d.Collection, d.What) }

@@ -22,6 +22,21 @@ type portrait struct {
 	documents map[backup.Hash]remembered
 }
 
+// remembered is a document, by the hash of its _id.
+type remembered struct {
+	hash    backup.Hash
+	expires int64 // in milliseconds since 1970; never where zero
+}
+
+// identity hashes a document's _id with its type. A document without one is identified by its whole content.
+func identity(doc bson.Raw) backup.Hash {
+	id, err := doc.LookupErr("_id")
+	if err != nil {
+		return backup.HashOf(doc)
+	}
+	return backup.HashOf(append([]byte{byte(id.Type)}, id.Value...))
+}
+
 // unchanged proves quiet by reading everything twice. Documents that expire in the meantime are no change.
 func unchanged(ctx context.Context, db *mongo.Database, wait time.Duration) (Quietness, error) {
 	before, err := portraits(ctx, db)

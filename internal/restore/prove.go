@@ -99,7 +99,7 @@ func (p *prover) collection(ctx context.Context, sc *StagedCollection) error {
 	}
 	uuid, before := p.done[sc.Name]
 	before = before && uuid == at.uuid
-	found, err := compareCollection(ctx, p.o.DB, sc.Stage, at, p.o.Source, c, comparison{withoutTTL: true, withoutDocuments: before, tracker: p.tracker})
+	found, err := compareCollection(ctx, p.o.DB, sc.Stage, at, p.o.Source, c, comparison{withoutTTL: true, withoutDocuments: before, dir: p.o.Dir, tracker: p.tracker})
 	if err != nil {
 		return err
 	}

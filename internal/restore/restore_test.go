@@ -377,7 +377,7 @@ func TestVerifyDatabase(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, v.Differences, 3)
 		require.Equal(t, "customers: 0 documents missing, 1 changed, 0 too many", v.Differences[0].String())
-		require.Equal(t, []string{`"cus_00007"`}, v.Differences[0].Examples)
+		require.Equal(t, []string{`"cus_00007"`}, v.Differences[0].ChangedIDs)
 		require.Equal(t, "empty: it is missing", v.Differences[1].String())
 		require.Equal(t, "surplus: it is not in the backup", v.Differences[2].String())
 	})

@@ -40,15 +40,44 @@ func VerifyInPlace(ctx context.Context, o StageOptions) (Verification, error) {
 			skipped[c.Name] = c.Skipped
 		}
 	}
-	return verify(ctx, o, skipped)
+	return verify(ctx, o, LevelDocuments, skipped)
 }
 
-// VerifyDatabase compares a whole database with a backup, time series included.
+// Level is how closely a verification looks at documents. Options and indexes are always compared.
+type Level string
+
+// The levels of verification, from the fastest.
+const (
+	LevelCounts    Level = "counts"    // as many documents; nothing is read
+	LevelDigests   Level = "digests"   // each collection holds the same documents; all are read
+	LevelDocuments Level = "documents" // and where not, these differ: such a collection is read twice
+)
+
+// VerifyOptions adjusts a verification.
+type VerifyOptions struct {
+	Level    Level  // default LevelDocuments
+	Dir      string // for what is put aside while documents are compared; default the system's temporary directory
+	Parallel int    // collections at a time
+	Progress func(backup.Progress)
+}
+
+// VerifyDatabase compares a whole database with a backup, time series included, down to the documents that differ.
 func VerifyDatabase(ctx context.Context, db *mongo.Database, s backup.Source, progress func(backup.Progress)) (Verification, error) {
-	return verify(ctx, StageOptions{DB: db, Source: s, Progress: progress}, nil)
+	return VerifyWith(ctx, db, s, VerifyOptions{Progress: progress})
 }
 
-func verify(ctx context.Context, o StageOptions, skipped map[string]string) (Verification, error) {
+// VerifyWith compares a whole database with a backup, time series included.
+func VerifyWith(ctx context.Context, db *mongo.Database, s backup.Source, o VerifyOptions) (Verification, error) {
+	switch o.Level {
+	case "", LevelCounts, LevelDigests, LevelDocuments:
+	default:
+		return Verification{}, fmt.Errorf("verification level %q: want %s, %s or %s", o.Level, LevelCounts, LevelDigests, LevelDocuments)
+	}
+	stage := StageOptions{DB: db, Source: s, Dir: o.Dir, Parallel: o.Parallel, Progress: o.Progress}
+	return verify(ctx, stage, o.Level, nil)
+}
+
+func verify(ctx context.Context, o StageOptions, level Level, skipped map[string]string) (Verification, error) {
 	there, err := collections(ctx, o.DB)
 	if err != nil {
 		return Verification{}, err
@@ -71,7 +100,7 @@ func verify(ctx context.Context, o StageOptions, skipped map[string]string) (Ver
 			continue
 		}
 		g.Go(func() error {
-			found, err := verifyCollection(gctx, o.DB, there, o.Source, c, t)
+			found, err := verifyCollection(gctx, o.DB, there, o.Source, c, comparison{level: level, dir: o.Dir, tracker: t})
 			if err != nil {
 				return err
 			}
@@ -104,18 +133,20 @@ func verify(ctx context.Context, o StageOptions, skipped map[string]string) (Ver
 	return v, nil
 }
 
-func verifyCollection(ctx context.Context, db *mongo.Database, there map[string]info, s backup.Source, c *backup.Collection, t *backup.Tracker) (compared, error) {
+func verifyCollection(ctx context.Context, db *mongo.Database, there map[string]info, s backup.Source, c *backup.Collection, how comparison) (compared, error) {
 	at, ok := there[c.Name]
 	if !ok {
 		return compared{wrong: []Difference{{Collection: c.Name, What: "it is missing"}}}, nil
 	}
-	return compareCollection(ctx, db, c.Name, at, s, c, comparison{tracker: t})
+	return compareCollection(ctx, db, c.Name, at, s, c, how)
 }
 
 // comparison says what is compared of a collection.
 type comparison struct {
 	withoutTTL       bool // TTL indexes may not be built yet
 	withoutDocuments bool
+	level            Level
+	dir              string // for what is put aside; empty is the system's temporary directory
 	tracker          *backup.Tracker
 }
 
