@@ -63,21 +63,35 @@ func (a *app) offlineDump() *cobra.Command {
 }
 
 func (a *app) offlineVerify() *cobra.Command {
-	var id string
+	var id, level string
 	c := &cobra.Command{
-		Use:     "verify [TARGET] --backup ID",
-		Short:   "Compare a target's database with a backup, every document and index",
-		Long:    "Compare a target's database with a backup, every document and index.\n\n" + exitHelp,
-		Example: "  runbook offline verify battwheels --backup 20260224T020000Z-scheduled-3f9a2c",
-		Args:    cobra.MaximumNArgs(1),
+		Use:   "verify [TARGET] --backup ID",
+		Short: "Compare a target's database with a backup, every document and index",
+		Long: `Compare a target's database with a backup, every document and index. --level says how closely:
+
+  counts     as many documents in each collection; none is read
+  digests    the same documents in each collection; all are read once
+  documents  and where not, which ones: they are named by their _ids
+
+` + exitHelp,
+		Example: `  runbook offline verify battwheels --backup 20260224T020000Z-scheduled-3f9a2c
+  runbook offline verify battwheels --backup 20260224T020000Z-scheduled-3f9a2c --level counts`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withDatabase(cmd, args, func(ctx context.Context, o offline) error {
+				switch restore.Level(level) {
+				case restore.LevelCounts, restore.LevelDigests, restore.LevelDocuments:
+				default:
+					return usage(fmt.Errorf("--level %q: want %s, %s or %s", level, restore.LevelCounts, restore.LevelDigests, restore.LevelDocuments))
+				}
 				source, err := o.catalog.Source(ctx, id)
 				if err != nil {
 					return err
 				}
 				show, done := a.progress(cmd)
-				v, err := restore.VerifyDatabase(ctx, o.db, source, show)
+				v, err := restore.VerifyWith(ctx, o.db, source, restore.VerifyOptions{
+					Level: restore.Level(level), Dir: filepath.Join(o.cfg.Storage.Dir, "tmp"), Parallel: o.Backup.Parallel, Progress: show,
+				})
 				done()
 				if err != nil {
 					return err
@@ -85,8 +99,22 @@ func (a *app) offlineVerify() *cobra.Command {
 				err = a.print(cmd.OutOrStdout(), v, func(w io.Writer) {
 					for _, d := range v.Differences {
 						fmt.Fprintln(w, d)
+						for _, named := range []struct {
+							what string
+							n    int64
+							ids  []string
+						}{{"missing", d.Missing, d.MissingIDs}, {"changed", d.Changed, d.ChangedIDs}, {"too many", d.Extra, d.ExtraIDs}} {
+							for _, id := range named.ids {
+								fmt.Fprintf(w, "  %s: %s\n", named.what, id)
+							}
+							if more := named.n - int64(len(named.ids)); more > 0 {
+								fmt.Fprintf(w, "  %s: %d more\n", named.what, more)
+							}
+						}
 					}
-					if len(v.Differences) == 0 {
+					if len(v.Differences) == 0 && restore.Level(level) == restore.LevelCounts {
+						fmt.Fprintf(w, "equal counts: %d documents in %d collections, and their indexes\n", v.Documents, v.Collections)
+					} else if len(v.Differences) == 0 {
 						fmt.Fprintf(w, "equal: %d documents and %d indexes in %d collections\n", v.Documents, v.Indexes, v.Collections)
 					}
 				})
@@ -98,6 +126,7 @@ func (a *app) offlineVerify() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&id, "backup", "", `id of the backup, as "runbook backups list" shows it`)
+	c.Flags().StringVar(&level, "level", string(restore.LevelDocuments), "how closely: counts, digests or documents")
 	must(c.MarkFlagRequired("backup"))
 	return c
 }
