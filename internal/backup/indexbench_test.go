@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,4 +93,31 @@ func BenchmarkDiffIndexes(b *testing.B) {
 		require.NoError(b, to.Close())
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/doc")
+}
+
+// BenchmarkCompare compares two backups of which one document in a thousand differs: by their indexes, by these with tenants,
+// and by reading both.
+func BenchmarkCompare(b *testing.B) {
+	sides := func(index bool) (from, to Source) {
+		before := invoices(b, 200_000)
+		after := slices.Clone(before)
+		for i := 0; i < len(after); i += 1000 {
+			after[i] = raw(b, bson.D{{Key: "_id", Value: i}, {Key: "organization_id", Value: "org_9"}})
+		}
+		return write(b, content{name: "x", docs: before, index: index}), write(b, content{name: "x", docs: after, index: index})
+	}
+	for name, row := range map[string]struct {
+		index bool
+		field string
+	}{"by indexes": {true, ""}, "by indexes, with tenants": {true, "organization_id"}, "by reading": {false, ""}, "by reading, with tenants": {false, "organization_id"}} {
+		b.Run(name, func(b *testing.B) {
+			from, to := sides(row.index)
+			b.SetBytes(from.Manifest.Bytes() + to.Manifest.Bytes())
+			for b.Loop() {
+				d, err := Compare(b.Context(), from, to, CompareOptions{TenantField: row.field})
+				require.NoError(b, err)
+				require.EqualValues(b, 200, d.Total.Changed)
+			}
+		})
+	}
 }

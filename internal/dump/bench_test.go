@@ -39,14 +39,18 @@ func records(b *testing.B, n int) []bson.Raw {
 }
 
 func benchmark(b *testing.B, db *mongo.Database) {
-	var bytes int64
+	var bytes, data, indexes int64
 	for b.Loop() {
 		o := Options{Root: b.TempDir(), Name: "bench"}
 		m, err := Run(b.Context(), db, o)
 		require.NoError(b, err)
-		bytes = m.Bytes()
+		bytes, data, indexes = m.Bytes(), 0, 0
+		for _, c := range m.Collections {
+			data, indexes = data+c.Data.Size, indexes+c.DocumentIndex.Size
+		}
 	}
 	b.SetBytes(bytes)
+	b.ReportMetric(100*float64(indexes)/float64(data), "index-%")
 }
 
 func BenchmarkDumpOfOneLargeCollection(b *testing.B) {
