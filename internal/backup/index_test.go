@@ -30,7 +30,7 @@ func writeIndex(t testing.TB, path string, memory int, docs []bson.Raw) File {
 		for _, d := range batch {
 			e.Add(d, HashOf(d))
 		}
-		require.NoError(t, w.Add(&e))
+		require.NoError(t, w.Add(t.Context(), &e))
 	}
 	f, err := w.Finish(t.Context(), true)
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func openIndex(t testing.TB, path string) *IndexReader {
 // ids are of every type that a server takes for an _id, and of some shapes that are hard to keep.
 func ids() []any {
 	all := []any{
-		nil, true, false, math.NaN(), math.Inf(-1), -0.0, 1.5, int32(math.MinInt32), int32(-1), int32(0), int32(1), int64(math.MinInt64), int64(-1), int64(1),
+		nil, true, false, math.NaN(), math.Inf(-1), math.Copysign(0, -1), 1.5, int32(math.MinInt32), int32(-1), int32(0), int32(1), int64(math.MinInt64), int64(-1), int64(1),
 		int64(math.MaxInt64), "", "a", "A", "\x00", "ä", strings.Repeat("x", maxKey-1), strings.Repeat("x", maxKey), strings.Repeat("x", 5000) + "1",
 		strings.Repeat("x", 5000) + "2", bson.NilObjectID, bson.ObjectID{1}, bson.NewDateTimeFromTime(bson.DateTime(0).Time()), bson.DateTime(-1), bson.DateTime(1),
 		bson.Timestamp{}, bson.Timestamp{T: 1, I: 2}, bson.Binary{}, bson.Binary{Subtype: 4, Data: make([]byte, 16)}, bson.Binary{Data: make([]byte, 300)},
@@ -300,7 +300,7 @@ func TestAnIndexThatIsNotOfItsDocumentsIsFound(t *testing.T) {
 	}
 	e.entries[3].hash, e.entries[4].hash = e.entries[4].hash, e.entries[3].hash
 	w := NewIndexWriter(s.IndexFile(c))
-	require.NoError(t, w.Add(&e))
+	require.NoError(t, w.Add(t.Context(), &e))
 	f, err := w.Finish(t.Context(), true)
 	require.NoError(t, err)
 	f.Path = c.DocumentIndex.Path
@@ -322,7 +322,7 @@ func FuzzIndexReader(f *testing.F) {
 	for _, d := range docs {
 		e.Add(d, HashOf(d))
 	}
-	require.NoError(f, w.Add(&e))
+	require.NoError(f, w.Add(f.Context(), &e))
 	_, err := w.Finish(f.Context(), true)
 	require.NoError(f, err)
 	whole, err := os.ReadFile(path)

@@ -53,7 +53,7 @@ func BenchmarkIndexWriter(b *testing.B) {
 					for j := i; j < i+2048; j++ {
 						e.Add(docs[j], hashes[j])
 					}
-					require.NoError(b, w.Add(&e))
+					require.NoError(b, w.Add(b.Context(), &e))
 				}
 				f, err := w.Finish(b.Context(), false)
 				require.NoError(b, err)
@@ -76,7 +76,7 @@ func BenchmarkDiffIndexes(b *testing.B) {
 			e.Reset()
 			d := raw(b, bson.D{{Key: "_id", Value: i}, {Key: "x", Value: i % (1000 - side)}})
 			e.Add(d, HashOf(d))
-			require.NoError(b, w.Add(&e))
+			require.NoError(b, w.Add(b.Context(), &e))
 		}
 		_, err := w.Finish(b.Context(), false)
 		require.NoError(b, err)

@@ -36,22 +36,22 @@ func NewIndexWriter(path string) *IndexWriter {
 }
 
 // Add takes documents, of which it keeps a copy.
-func (w *IndexWriter) Add(e *IndexEntries) error {
+func (w *IndexWriter) Add(ctx context.Context, e *IndexEntries) error {
 	w.held.append(e)
 	if w.held.size() < w.memory {
 		return nil
 	}
-	return w.spill()
+	return w.spill(ctx)
 }
 
 // spill writes what is held to a run: to the one before if it follows that.
-func (w *IndexWriter) spill() error {
+func (w *IndexWriter) spill(ctx context.Context) error {
 	if len(w.held.entries) == 0 {
 		return nil
 	}
 	w.held.sort()
 	if w.run != nil && !w.run.follows(w.held.key(w.held.entries[0])) {
-		if err := w.endRun(); err != nil {
+		if err := w.endRun(ctx); err != nil {
 			return err
 		}
 	}
@@ -83,14 +83,14 @@ func (w *IndexWriter) drain(to *indexFile) error {
 }
 
 // endRun ends the run that is being written, and merges all where they have become many.
-func (w *IndexWriter) endRun() error {
+func (w *IndexWriter) endRun(ctx context.Context) error {
 	_, err := w.run.finish(false)
 	w.run = nil
 	if err != nil || len(w.runs) < mostRuns {
 		return err
 	}
 	path := w.nextRun()
-	if _, err := mergeIndexes(context.Background(), path, w.runs, false); err != nil {
+	if _, err := mergeIndexes(ctx, path, w.runs, false); err != nil {
 		return errors.Join(err, remove(path))
 	}
 	if err := remove(w.runs...); err != nil {
@@ -113,7 +113,7 @@ func (w *IndexWriter) Finish(ctx context.Context, keep bool) (File, error) {
 		}
 		return f.finish(keep)
 	}
-	if err := w.spill(); err != nil {
+	if err := w.spill(ctx); err != nil {
 		return File{}, err
 	}
 	if len(w.runs) == 1 {
@@ -124,7 +124,7 @@ func (w *IndexWriter) Finish(ctx context.Context, keep bool) (File, error) {
 		}
 		return file, os.Rename(w.runs[0], w.path)
 	}
-	if err := w.endRun(); err != nil {
+	if err := w.endRun(ctx); err != nil {
 		return File{}, err
 	}
 	out, err := mergeIndexes(ctx, w.path, w.runs, keep)
@@ -315,7 +315,7 @@ func (s Source) WriteIndex(ctx context.Context, c *Collection, path string) (Fil
 		}
 		e.Reset()
 		e.Add(doc, HashOf(doc))
-		if err := w.Add(&e); err != nil {
+		if err := w.Add(ctx, &e); err != nil {
 			return File{}, errors.Join(err, w.Abandon())
 		}
 	}

@@ -135,7 +135,7 @@ func BenchmarkProofOfADump(b *testing.B) {
 					}
 					require.NoError(b, packer.Pack(&packed, content))
 					if what.index {
-						require.NoError(b, w.Add(&entries))
+						require.NoError(b, w.Add(b.Context(), &entries))
 					}
 					if what.sum {
 						sum.Write(packed.Bytes())

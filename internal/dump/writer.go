@@ -293,7 +293,7 @@ func (w *writer) one(b *batch) error {
 	if err := w.put(b.packed.Bytes()); err != nil {
 		return err
 	}
-	if err := w.index.Add(&b.index); err != nil {
+	if err := w.index.Add(w.ctx, &b.index); err != nil {
 		return onDisk(w.run.work, err)
 	}
 	w.digest.Merge(b.digest)

@@ -217,7 +217,7 @@ func indexOf(ctx context.Context, db *mongo.Database, collection, path string) (
 		e.Reset()
 		e.Add(doc, backup.HashOf(doc))
 		if failed == nil {
-			failed = w.Add(&e)
+			failed = w.Add(ctx, &e)
 		}
 	})
 	if err = errors.Join(failed, err); err == nil {
@@ -243,7 +243,7 @@ func indexExpired(ctx context.Context, db *mongo.Database, s backup.Source, c *b
 		}
 		e.Reset()
 		e.Add(doc, backup.HashOf(doc))
-		if err := w.Add(&e); err != nil {
+		if err := w.Add(ctx, &e); err != nil {
 			return errors.Join(err, w.Abandon())
 		}
 	}
