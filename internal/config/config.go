@@ -61,6 +61,7 @@ type Target struct {
 	Verify      Verify      `yaml:"verify"`
 	Policy      Policy      `yaml:"policy"`
 	Alerts      []string    `yaml:"alerts"` // values of alertname that mean corruption of this target
+	Deletions   Deletions   `yaml:"deletions"`
 }
 
 // Database is the target's database.
@@ -124,6 +125,8 @@ type Owners struct {
 type AuditLog struct {
 	Collection string `yaml:"collection"`
 	Time       string `yaml:"time"` // field: a date, or an ISO 8601 string that means UTC where it has no zone
+	// Fields names the others, where deletions are looked for in it and its names are not the known ones.
+	Fields AuditFields `yaml:"fields"`
 }
 
 // Contacts are the people inside who are told.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +59,23 @@ func TestTheExampleLoads(t *testing.T) {
 	require.Equal(t, []Foreign{{
 		Dir: "/var/backups/mongodb", Pattern: "{database}_{time}", Zone: "Local", Log: "/var/log/mongodb_backup.log",
 	}}, c.Targets["battwheels"].Foreign)
+	deletions := c.Targets["battwheels"].Deletions
+	require.Contains(t, deletions.Dependants, Dependant{Collection: "invoice_line_items", Field: "invoice_id", Of: "invoices"})
+	require.Equal(t, "invoice_id", deletions.KeyOf("invoices", "", "id"))
+	require.Equal(t, `(\d+)\D*$`, deletions.Counters[0].Pattern)
+	require.Contains(t, deletions.Actions, "delete")
+	known, err := os.ReadFile("../../sandbox/seed/collections.txt")
+	require.NoError(t, err)
+	collections := strings.Fields(string(known))
+	for _, d := range deletions.Dependants {
+		require.Contains(t, collections, d.Collection)
+		require.Contains(t, collections, d.Of)
+	}
+	require.Subset(t, collections, deletions.Volatile)
+	require.Subset(t, collections, slices.Collect(maps.Keys(deletions.Keys)))
+	for kind, list := range deletions.Resources {
+		require.Subset(t, collections, list, kind)
+	}
 }
 
 // What the example shows in comments is promised to be the default: taking the comments away must change nothing.
