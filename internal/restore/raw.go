@@ -30,7 +30,9 @@ func InsertRaw(ctx context.Context, db *mongo.Database, collection string, docum
 }
 
 // Write runs a command that changes something, until a majority has it in its journal. It does not try again.
-func Write(ctx context.Context, db *mongo.Database, command bson.D) error { return write(ctx, db, command) }
+func Write(ctx context.Context, db *mongo.Database, command bson.D) error {
+	return write(ctx, db, command)
+}
 
 // Persist tries something until it succeeds, fails for good, or has failed for some ten seconds.
 func Persist(ctx context.Context, do func() error) error { return persist(ctx, do) }

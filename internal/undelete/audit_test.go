@@ -276,7 +276,7 @@ func TestMissingDocumentsAreJoinedWithTheEntriesThatTellOfThem(t *testing.T) {
 		require.Nil(t, why["inv_org_a_0001"], "it stood in a backup after that")
 		require.Nil(t, why["inv_org_b_0000"])
 		require.Equal(t, whole, documents["inv_whole"])
-		rest, err := bson.Raw(documents["inv_without"]).Elements()
+		rest, err := documents["inv_without"].Elements()
 		require.NoError(t, err)
 		require.Equal(t, "_id", rest[0].Key())
 		require.Equal(t, []byte(without[4:]), []byte(documents["inv_without"][4+17:]), "the snapshot's fields stay as they are")
