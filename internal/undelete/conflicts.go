@@ -70,18 +70,18 @@ func (j Job) conflicts(ctx context.Context, collection string, indexes []uniqueI
 		for from := 0; from < len(batch); from += size {
 			chunk := batch[from:min(from+size, len(batch))]
 			var keys [][]bson.A
-			clauses := bson.A{}
+			values := make([]bson.A, len(u.fields))
 			for _, p := range chunk {
 				key, indexed := u.keyOf(p.doc)
 				keys = append(keys, key)
-				if indexed {
-					clauses = append(clauses, u.clause(key))
+				for i := 0; indexed && i < len(key); i++ {
+					values[i] = append(values[i], key[i]...)
 				}
 			}
-			if len(clauses) == 0 {
+			if len(values) == 0 || len(values[0]) == 0 {
 				continue
 			}
-			holders, err := j.holders(ctx, collection, u, clauses)
+			holders, err := j.holders(ctx, collection, u, values)
 			if err != nil {
 				return nil, err
 			}
@@ -126,18 +126,6 @@ func (u *uniqueIndex) keyOf(doc bson.Raw) (key []bson.A, indexed bool) {
 	return key, indexed
 }
 
-func (u *uniqueIndex) clause(key []bson.A) bson.D {
-	var all bson.D
-	for i, f := range u.fields {
-		if len(key[i]) == 1 {
-			all = append(all, bson.E{Key: f, Value: bson.D{{Key: "$eq", Value: key[i][0]}}})
-		} else {
-			all = append(all, bson.E{Key: f, Value: bson.D{{Key: "$in", Value: key[i]}}})
-		}
-	}
-	return all
-}
-
 // holder is a living document that an index holds.
 type holder struct {
 	id   bson.RawValue
@@ -145,8 +133,13 @@ type holder struct {
 	key  []bson.A
 }
 
-func (j Job) holders(ctx context.Context, collection string, u uniqueIndex, clauses bson.A) ([]holder, error) {
-	filter := bson.D{{Key: "$or", Value: clauses}}
+// holders finds the living documents that have one of the values in every field of an index: all that conflict, and
+// perhaps more. A list for each field costs small servers far less than the exact combinations.
+func (j Job) holders(ctx context.Context, collection string, u uniqueIndex, values []bson.A) ([]holder, error) {
+	filter := bson.D{}
+	for i, f := range u.fields {
+		filter = append(filter, in(f, distinct(values[i]))...)
+	}
 	if u.filter != nil {
 		filter = bson.D{{Key: "$and", Value: bson.A{filter, u.filter}}}
 	}
@@ -186,6 +179,16 @@ func (j Job) holders(ctx context.Context, collection string, u uniqueIndex, clau
 		return nil, fmt.Errorf("look for unique keys of %s in index %s: %w", collection, u.name, err)
 	}
 	return list, nil
+}
+
+func distinct(values bson.A) bson.A {
+	seen, list := map[backup.Hash]bool{}, bson.A{}
+	for _, v := range values {
+		if h := hashAny(v); !seen[h] {
+			seen[h], list = true, append(list, v)
+		}
+	}
+	return list
 }
 
 func within(path, outer string) bool { return path == outer || strings.HasPrefix(path, outer+".") }

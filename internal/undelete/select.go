@@ -28,16 +28,21 @@ type Filter struct {
 	By []string `json:"by,omitempty"`
 	// Alone leaves the dependants out that are not themselves chosen.
 	Alone bool `json:"alone,omitempty"`
+	// Earlier takes dependants along, too, that vanished between older backups than the document on which they depend.
+	Earlier bool `json:"earlier,omitempty"`
 }
 
 // Selection is the documents that are to be put back.
 type Selection struct {
 	File string `json:"file"` // the list, in the Job's folder
 	// Digest identifies the documents: whoever approves a selection approves this.
-	Digest        string     `json:"digest"`
-	Documents     int64      `json:"documents"`
-	Dependants    int64      `json:"dependants,omitempty"` // of these, came along with others
-	Snapshots     int64      `json:"snapshots,omitempty"`  // of these, come from audit entries
+	Digest     string `json:"digest"`
+	Documents  int64  `json:"documents"`
+	Dependants int64  `json:"dependants,omitempty"` // of these, came along with others
+	Snapshots  int64  `json:"snapshots,omitempty"`  // of these, come from audit entries
+	// Earlier counts dependants that were left out because they vanished earlier: taken off by an edit, most likely. But a
+	// backup that was made in the middle of a deletion, or is not of one moment, may have missed them already.
+	Earlier       int64      `json:"earlier,omitempty"`
 	Bytes         int64      `json:"bytes"`
 	Collections   []Selected `json:"collections,omitempty"`
 	Organizations int        `json:"organizations,omitempty"` // how many are concerned
@@ -113,7 +118,7 @@ func (s *selector) pass(ctx context.Context, first bool) (grew bool, err error) 
 		switch {
 		case first && s.match.matches(&e):
 			s.chosen[n] = false
-		case !first && s.depends(&e):
+		case !first && s.dependence(&e) != none && (s.match.filter.Earlier || s.dependence(&e) == together):
 			s.chosen[n] = true
 		default:
 			continue
@@ -141,16 +146,30 @@ func (s *selector) expect(e *entry) {
 	}
 }
 
-func (s *selector) depends(e *entry) bool {
+// dependence is how a missing document depends on the chosen ones.
+type dependence int
+
+const (
+	none     dependence = iota
+	together            // it vanished between the same backups, or later
+	earlier
+)
+
+func (s *selector) dependence(e *entry) dependence {
+	how := none
 	for i, d := range s.Rules.Dependants {
 		if d.Collection != e.Collection {
 			continue
 		}
-		if rank, there := s.parents[relation{i, e.Organization, e.Values[d.Field]}]; there && e.Rank <= rank {
-			return true
+		rank, there := s.parents[relation{i, e.Organization, e.Values[d.Field]}]
+		switch {
+		case there && e.Rank <= rank:
+			return together
+		case there:
+			how = earlier
 		}
 	}
-	return false
+	return how
 }
 
 func (s *selector) write() (Selection, error) {
@@ -169,6 +188,7 @@ func (s *selector) write() (Selection, error) {
 		n++
 		dependant, chosen := s.chosen[n]
 		if !chosen {
+			out.Earlier += int64(boolean(!s.match.filter.Alone && s.dependence(&e) == earlier))
 			continue
 		}
 		e.Dependant = dependant

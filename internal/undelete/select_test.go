@@ -109,7 +109,13 @@ func TestDependantsComeAlongUnlessTheyWereTakenOffBefore(t *testing.T) {
 		require.Equal(t, map[string][]string{"invoices": {"inv_1"}, "invoice_line_items": {"l1"}, "line_taxes": {"t1"}}, found(t, j, selectionFile),
 			"taxes depend on lines; another organization's line does not belong to the invoice")
 		require.EqualValues(t, 2, s.Dependants)
+		require.EqualValues(t, 1, s.Earlier, "it is named that a line was left out; what depends on that one is not known to be concerned")
 		require.Equal(t, []Selected{{"invoice_line_items", 1, 1}, {"invoices", 1, 0}, {"line_taxes", 1, 1}}, s.Collections)
+
+		all, err := j.Select(t.Context(), missingFile, Filter{IDs: []string{"inv_1"}, Earlier: true})
+		require.NoError(t, err)
+		require.EqualValues(t, 5, all.Documents)
+		require.Zero(t, all.Earlier)
 
 		// An invoice that vanished earlier takes along what vanished with it or later.
 		s = selectAll(t, job(t, db, newer, older), Filter{IDs: []string{"l2"}})

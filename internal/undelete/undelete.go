@@ -173,7 +173,7 @@ func (w *writer) refused(ctx context.Context, collection string, batch []picked,
 	var leave []left
 	for i, p := range some {
 		switch stand[i] {
-		case same:
+		case same: // by a try whose answer was lost: it was absent a moment ago
 		case different:
 			leave = append(leave, left{p.ID, p.Key, Newer, nil})
 		default:

@@ -141,13 +141,19 @@ func (e *eraser) erase(ctx context.Context, collection string, docs []bson.Raw) 
 		}
 		e.whole = &can
 	}
+	// Many conditions in one statement: a small server reads the whole collection for each statement.
+	const conditions = 100
 	deletes := bson.A{}
-	for _, doc := range docs {
-		q := wholeGuard(doc)
-		if !*e.whole || len(doc) > batchBytes {
-			q = fieldGuard(doc)
+	for chunk := range slices.Chunk(docs, conditions) {
+		either := bson.A{}
+		for _, doc := range chunk {
+			q := wholeGuard(doc)
+			if !*e.whole || len(doc) > batchBytes {
+				q = fieldGuard(doc)
+			}
+			either = append(either, q)
 		}
-		deletes = append(deletes, bson.D{{Key: "q", Value: q}, {Key: "limit", Value: int32(1)}})
+		deletes = append(deletes, bson.D{{Key: "q", Value: bson.D{{Key: "$or", Value: either}}}, {Key: "limit", Value: int32(0)}})
 	}
 	command := bson.D{{Key: "delete", Value: collection}, {Key: "deletes", Value: deletes}, {Key: "ordered", Value: false}}
 	if err := e.fence(ctx); err != nil {
