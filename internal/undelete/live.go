@@ -16,7 +16,7 @@ import (
 // find calls each with the documents that match, at the primary. It begins again when the connection breaks, and calls
 // begin before each try. Documents are valid during the call only.
 func (j Job) find(ctx context.Context, collection string, filter bson.D, projection bson.D, begin func(), each func(bson.Raw)) error {
-	o := options.Find()
+	o := options.Find().SetBatchSize(2 * batchDocuments)
 	if projection != nil {
 		o.SetProjection(projection)
 	}
