@@ -48,7 +48,7 @@ type Expiry struct{ rules []expiry }
 
 // ExpiryIn returns the rules that held in a collection of a backup.
 func ExpiryIn(c *backup.Collection) (Expiry, error) {
-	rules, err := expiriesIn(c)
+	rules, err := expiriesIn(c, false)
 	return Expiry{rules}, err
 }
 
