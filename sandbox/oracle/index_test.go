@@ -42,7 +42,7 @@ func TestMongorestorePassesOverDocumentIndexes(t *testing.T) {
 					args = append(args, "--db", database)
 				}
 				require.NoError(t, db.Drop(t.Context()))
-				require.EqualValues(t, 3000, stockRestore(t, uri, dir, from, from, args...))
+				require.EqualValues(t, 3000, stockRestore(t, uri, dir, append([]string{"--gzip", "--nsFrom", from + ".*", "--nsTo", from + ".*"}, args...)...))
 				require.Equal(t, before, contents(t, db))
 				databases, err := client.ListDatabaseNames(t.Context(), bson.D{})
 				require.NoError(t, err)
