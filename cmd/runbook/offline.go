@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"math/rand/v2"
 	"path/filepath"
 	"time"
 
@@ -41,7 +41,7 @@ func (a *app) offlineDump() *cobra.Command {
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withDatabase(cmd, args, func(ctx context.Context, o offline) error {
-				name := time.Now().UTC().Format("20060102T150405Z") + "-manual-" + fmt.Sprintf("%06x", os.Getpid())
+				name := stamped("manual")
 				show, done := a.progress(cmd)
 				opt := activities.DumpOptions(o.Backup, backup.Manual)
 				opt.Root, opt.Name, opt.Target, opt.Progress = o.catalog.Root, name, o.target, show
@@ -166,4 +166,10 @@ func (a *app) withDatabase(cmd *cobra.Command, args []string, do func(context.Co
 		err = errors.Join(err, c.Disconnect(closing))
 	}()
 	return do(cmd.Context(), offline{Target: t, cfg: cfg, target: name, db: c.Database(t.Database.Name), catalog: catalog.New(name, cfg)})
+}
+
+// stamped names what an offline command makes: its moment, its kind and a suffix, because two commands fit in one second
+// and in a container every one of them is process 1.
+func stamped(kind string) string {
+	return fmt.Sprintf("%s-%s-%06x", time.Now().UTC().Format("20060102T150405Z"), kind, rand.Uint32()>>8)
 }

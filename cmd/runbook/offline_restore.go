@@ -208,8 +208,7 @@ func (o offline) restore(ctx context.Context, how restoring, log io.Writer) (r r
 	if err != nil {
 		return r, err
 	}
-	now := time.Now().UTC()
-	r = restored{Backup: id, Incident: now.Format("20060102T150405Z") + "-offline", DryRun: !how.yes, target: o.target}
+	r = restored{Backup: id, Incident: stamped("offline"), DryRun: !how.yes, target: o.target}
 	if why := o.foreignTo(source.Manifest, how.into); why != "" {
 		say("WARNING: %s", why)
 		r.Warnings = append(r.Warnings, why)
@@ -361,7 +360,7 @@ func (o offline) whole(ctx context.Context, stage restore.StageOptions, how rest
 	if !how.noSafety {
 		say("dumping what is there now")
 		safety := activities.DumpOptions(o.Backup, backup.Safety)
-		safety.Root, safety.Name = o.catalog.Root, time.Now().UTC().Format("20060102T150405Z")+"-safety-"+fmt.Sprintf("%06x", os.Getpid())
+		safety.Root, safety.Name = o.catalog.Root, stamped("safety")
 		safety.Target, safety.Salvage = o.target, true
 		m, err := dump.Run(ctx, o.db, safety)
 		if err != nil {
