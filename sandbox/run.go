@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,8 +25,7 @@ func (a *app) run() *cobra.Command {
 }
 
 func (a *app) corruption() *cobra.Command {
-	var asJSON, sabotage bool
-	c := &cobra.Command{
+	return a.scenario(scenario.Corruption, &cobra.Command{
 		Use:   "corruption",
 		Short: "Damage the database while people work, and see it brought back",
 		Long: `Fill a database, let people work with the application, back it up, let them work on,
@@ -39,35 +39,40 @@ report, the safety dump, and the numbers that the playbook tells.`,
 		Example: `  go run ./sandbox run corruption
   go run ./sandbox run corruption --json 2>/dev/null | jq .recovered
   go run ./sandbox run corruption --sabotage   # must exit 1: the judge finds it`,
-		Args: none,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			out, progress := cmd.OutOrStdout(), cmd.OutOrStdout()
-			if asJSON {
-				progress = cmd.ErrOrStderr()
+	})
+}
+
+// scenario completes the command that plays one: its flags, its page, and its exit code.
+func (a *app) scenario(play func(context.Context, scenario.Options) (scenario.Result, error), c *cobra.Command) *cobra.Command {
+	var asJSON, sabotage bool
+	c.Args = none
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		out, progress := cmd.OutOrStdout(), cmd.OutOrStdout()
+		if asJSON {
+			progress = cmd.ErrOrStderr()
+		}
+		p := &page{out: progress, began: time.Now()}
+		o := scenario.Options{World: a.world, Sabotage: sabotage, Tell: p.event, Still: p.still, Ask: p.plan, Keep: os.TempDir()}
+		r, err := play(cmd.Context(), o)
+		if err != nil {
+			return stoppedByHand(cmd.Context(), err)
+		}
+		if asJSON {
+			e := json.NewEncoder(out)
+			e.SetIndent("", "  ")
+			if err := e.Encode(r); err != nil {
+				return fmt.Errorf("print the result: %w", err)
 			}
-			p := &page{out: progress, began: time.Now()}
-			o := scenario.Options{World: a.world, Sabotage: sabotage, Tell: p.event, Still: p.still, Ask: p.plan, Keep: os.TempDir()}
-			r, err := scenario.Corruption(cmd.Context(), o)
-			if err != nil {
-				return stoppedByHand(cmd.Context(), err)
-			}
-			if asJSON {
-				e := json.NewEncoder(out)
-				e.SetIndent("", "  ")
-				if err := e.Encode(r); err != nil {
-					return fmt.Errorf("print the result: %w", err)
-				}
-			} else {
-				p.result(r)
-			}
-			switch failed := len(r.Failed()); {
-			case !r.Recovered:
-				return errors.New("not recovered")
-			case failed > 0:
-				return fmt.Errorf("%d of %d checks did not hold", failed, len(r.Checks))
-			}
-			return nil
-		},
+		} else {
+			p.result(r)
+		}
+		switch failed := len(r.Failed()); {
+		case !r.Recovered:
+			return errors.New("not recovered")
+		case failed > 0:
+			return fmt.Errorf("%d of %d checks did not hold", failed, len(r.Checks))
+		}
+		return nil
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; progress goes to standard error")
 	c.Flags().BoolVar(&sabotage, "sabotage", false, "alter one document after the product's own verification: it must be found")

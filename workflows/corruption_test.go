@@ -19,12 +19,12 @@ func newIncident(t *testing.T) *world {
 	return w
 }
 
-func (w *world) corruption(in CorruptionInput) CorruptionResult {
+func (w *world) corruption(in CorruptionInput) IncidentResult {
 	w.t.Helper()
 	w.ExecuteWorkflow(DatabaseCorruption, in)
 	require.True(w.t, w.IsWorkflowCompleted())
 	require.NoError(w.t, w.GetWorkflowError())
-	var r CorruptionResult
+	var r IncidentResult
 	require.NoError(w.t, w.GetWorkflowResult(&r))
 	return r
 }

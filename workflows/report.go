@@ -13,14 +13,14 @@ import (
 
 // ReportInput starts IncidentReport; the playbook fills it in.
 type ReportInput struct {
-	Target     string            `json:"target"`
-	Incident   string            `json:"incident"`
-	DetectedAt time.Time         `json:"detectedAt"`
-	Since      time.Time         `json:"since,omitzero"` // when the damage began, where that is known
-	Result     *CorruptionResult `json:"result,omitempty"`
-	Parent     string            `json:"parent"` // the playbook's workflow id
-	ParentRun  string            `json:"parentRun"`
-	ChildRun   string            `json:"childRun,omitempty"` // of restore/TARGET
+	Target     string          `json:"target"`
+	Incident   string          `json:"incident"`
+	DetectedAt time.Time       `json:"detectedAt"`
+	Since      time.Time       `json:"since,omitzero"` // when the damage began, where that is known
+	Result     *IncidentResult `json:"result,omitempty"`
+	Parent     string          `json:"parent"` // the playbook's workflow id
+	ParentRun  string          `json:"parentRun"`
+	ChildRun   string          `json:"childRun,omitempty"` // of restore/TARGET
 }
 
 // UnmarshalJSON refuses unknown fields.

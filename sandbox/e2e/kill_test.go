@@ -105,7 +105,7 @@ func TestKilledWorkerCarriesOnWhereItWas(t *testing.T) {
 	defer w.kill(second)
 	s := w.asked(incident)
 	require.NoError(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
-	var r workflows.CorruptionResult
+	var r workflows.IncidentResult
 	require.NoError(t, run.Get(t.Context(), &r))
 	require.Equal(t, workflows.Recovered, r.Outcome)
 	require.Equal(t, before, w.content())

@@ -47,7 +47,7 @@ func TestCorruptionBringsEveryDocumentBack(t *testing.T) {
 	require.ErrorContains(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: "OLD-999"}), "plan OLD-999 is not the one")
 	require.NoError(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
 
-	var r workflows.CorruptionResult
+	var r workflows.IncidentResult
 	require.NoError(t, run.Get(t.Context(), &r))
 	require.Equal(t, workflows.Recovered, r.Outcome)
 	after := w.content()
@@ -206,7 +206,7 @@ func TestInputsAsTypedIntoTheWebUI(t *testing.T) {
 		w.await(incident, "no incident", func(s workflows.Status) bool { return s.Asked != "" })
 		s := w.asked("0f8b3c1e")
 		require.NoError(t, w.says("0f8b3c1e", workflows.DoorReject, workflows.Answer{Plan: s.Plan.Code}))
-		var res workflows.CorruptionResult
+		var res workflows.IncidentResult
 		require.NoError(t, r.Get(t.Context(), &res))
 		require.Equal(t, workflows.Rejected, res.Outcome)
 		w.record("corruption-typed-id", "0f8b3c1e", "")

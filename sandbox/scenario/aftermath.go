@@ -25,7 +25,7 @@ import (
 )
 
 // lookAtMails holds what the mail service received against the organizations that had to be told.
-func (c *corruption) lookAtMails(context.Context) error {
+func (c *story) lookAtMails(context.Context) error {
 	// An organization whose own address is none may be told through its owner, or be named as undeliverable.
 	must, may := map[string]bool{}, map[string]bool{}
 	active := 0
@@ -80,7 +80,7 @@ func (c *corruption) lookAtMails(context.Context) error {
 }
 
 // lookAtReport waits for the draft, and sees that the report stays open until somebody posts it.
-func (c *corruption) lookAtReport(ctx context.Context) error {
+func (c *story) lookAtReport(ctx context.Context) error {
 	id := c.outcome.Report
 	bounded, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -97,7 +97,7 @@ func (c *corruption) lookAtReport(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (c *corruption) awaitDraft(ctx context.Context, id string) error {
+func (c *story) awaitDraft(ctx context.Context, id string) error {
 	if id == "" {
 		return errors.New("no report was opened")
 	}
@@ -144,7 +144,7 @@ func holds(path string, all ...string) error {
 
 // checkSafetyDump sees that everything that was acknowledged after the damage, until the application stopped, lies in the final
 // safety dump: what a restore takes away, it must be able to give back.
-func (c *corruption) checkSafetyDump() error {
+func (c *story) checkSafetyDump() error {
 	last, err := lastWrites(c.ledger, c.result.Damage.Ended)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 const agreement = 3 * time.Second
 
 // claim notes what the product says.
-func (c *corruption) claim() {
+func (c *story) claim() {
 	o := c.outcome
 	c.result.Incident = o.Incident
 	c.result.Claimed = Claimed{
@@ -32,7 +32,7 @@ func (c *corruption) claim() {
 }
 
 // measure works out from outside what the product claims.
-func (c *corruption) measure() error {
+func (c *story) measure() error {
 	outages := c.traffic.Outages()
 	if len(outages) != 1 || outages[0].To.IsZero() {
 		return fmt.Errorf("the application was to go away once and come back, and its users saw %v", outages)
@@ -59,7 +59,7 @@ func (c *corruption) measure() error {
 
 // cut reads from the backup's manifest when it says that it read what. That is the product's promise; that it was kept is the
 // judge's matter.
-func (c *corruption) cut() (ledger.Cut, error) {
+func (c *story) cut() (ledger.Cut, error) {
 	var m struct {
 		StartedAt   time.Time `json:"startedAt"`
 		FinishedAt  time.Time `json:"finishedAt"`

@@ -29,7 +29,7 @@ const (
 )
 
 // execute runs a playbook to its end.
-func (c *corruption) execute(ctx context.Context, id, playbook string, in, out any) error {
+func (c *story) execute(ctx context.Context, id, playbook string, in, out any) error {
 	run, err := c.world.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: workflows.TaskQueue}, playbook, in)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", id, err)
@@ -41,7 +41,7 @@ func (c *corruption) execute(ctx context.Context, id, playbook string, in, out a
 }
 
 // postAlert sends what a Prometheus Alertmanager would, and returns the id of the workflow that it started.
-func (c *corruption) postAlert(ctx context.Context, since time.Time) (string, error) {
+func (c *story) postAlert(ctx context.Context, since time.Time) (string, error) {
 	labels := map[string]string{"alertname": world.Alert, "severity": "critical", "target": world.Target, "job": "mongodb"}
 	notes := map[string]string{"summary": "Documents of test_database fail their checks, and collections are gone"}
 	body, err := json.Marshal(map[string]any{
@@ -85,7 +85,7 @@ func (c *corruption) postAlert(ctx context.Context, since time.Time) (string, er
 }
 
 // approve waits for the mail that asks, reads the plan, and approves it, as the engineer on call would.
-func (c *corruption) approve(ctx context.Context) error {
+func (c *story) approve(ctx context.Context) error {
 	s, err := c.watch(ctx, func(s workflows.Status) bool { return s.Asked != "" })
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (c *corruption) approve(ctx context.Context) error {
 }
 
 // awaitRecovery waits until the playbook is at its end, and the application is seen healthy from outside.
-func (c *corruption) awaitRecovery(ctx context.Context) error {
+func (c *story) awaitRecovery(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- c.world.Client.GetWorkflow(ctx, c.result.WorkflowID, "").Get(ctx, &c.outcome) }()
 	watching, stop := context.WithCancel(ctx)
@@ -158,7 +158,7 @@ func (c *corruption) awaitRecovery(ctx context.Context) error {
 }
 
 // watch follows the playbook until its status is as wanted, and tells what is new in it.
-func (c *corruption) watch(ctx context.Context, wanted func(workflows.Status) bool) (workflows.Status, error) {
+func (c *story) watch(ctx context.Context, wanted func(workflows.Status) bool) (workflows.Status, error) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -176,7 +176,7 @@ func (c *corruption) watch(ctx context.Context, wanted func(workflows.Status) bo
 }
 
 // look asks once, and tells what is new.
-func (c *corruption) look(ctx context.Context) (workflows.Status, error) {
+func (c *story) look(ctx context.Context) (workflows.Status, error) {
 	var s workflows.Status
 	bounded, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
