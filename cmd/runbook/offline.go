@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -171,5 +172,5 @@ func (a *app) withDatabase(cmd *cobra.Command, args []string, do func(context.Co
 // stamped names what an offline command makes: its moment, its kind and a suffix, because two commands fit in one second
 // and in a container every one of them is process 1.
 func stamped(kind string) string {
-	return fmt.Sprintf("%s-%s-%06x", time.Now().UTC().Format("20060102T150405Z"), kind, rand.Uint32()>>8)
+	return fmt.Sprintf("%s-%s-%s", time.Now().UTC().Format("20060102T150405Z"), kind, strings.ToLower(rand.Text()[:6]))
 }
