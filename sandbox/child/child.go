@@ -1,5 +1,5 @@
 // Package child is what the sandbox's program is when it was executed again by itself: the product's worker, the product's
-// receiver of alerts, or the protected application. Each runs as a process of its own, so that it can be killed on its own.
+// receiver of alerts, the protected application, or one run of a tool that is measured. Each runs as a process of its own, so that it can be killed on its own.
 // The world starts them under the sandbox's supervisor; the program's main function, and that of tests, calls Main first.
 package child
 
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/sandbox/bench"
 	"github.com/battwheels/runbook/sandbox/garage"
 	"github.com/battwheels/runbook/sandbox/process"
 	"github.com/battwheels/runbook/worker"
@@ -37,7 +38,7 @@ const (
 // Main is for the start of a main function: where this program was executed to be a child, it is that child until its end,
 // and Main does not return.
 func Main() {
-	if len(os.Args) < 2 || !slices.Contains([]string{Worker, Receiver, Application}, os.Args[1]) {
+	if len(os.Args) < 2 || !slices.Contains([]string{Worker, Receiver, Application, bench.Child}, os.Args[1]) {
 		return
 	}
 	root := &cobra.Command{SilenceUsage: true, SilenceErrors: true}
@@ -58,6 +59,7 @@ func Commands() []*cobra.Command {
 		product(Worker, "The product's worker", worker.Run),
 		product(Receiver, "The product's receiver of alerts", worker.Serve),
 		application(),
+		bench.Command(),
 	}
 }
 

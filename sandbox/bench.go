@@ -1,0 +1,90 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/battwheels/runbook/sandbox/bench"
+)
+
+func (a *app) bench() *cobra.Command {
+	var asJSON bool
+	var o bench.Options
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure the data engine beside mongodump and mongorestore",
+		Long: `Measure the data engine beside the stock mongodump and mongorestore: the same data,
+the same server, in turn, each run a process of its own. The server is in memory and
+throws restored documents away, so that the tools are measured and not a disk; a
+second one takes 30 µs for each document, a third is FerretDB. Beside them runs the
+least that the work can be: cursors and gzip, or gunzip and raw inserts, with no
+proof, no index, and no care for errors.
+
+The numbers that count are the ratios, medians of the rounds. It takes minutes, and
+needs 3 GB of memory and 1 GB of disk.`,
+		Example: `  go run ./sandbox bench
+  go run ./sandbox bench --shape "220 collections" --server "in memory" --rounds 5
+  go run ./sandbox bench --json 2>/dev/null | jq '.measured[] | {shape, work, dumpRatio}'`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Tell = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
+			o.Scale = a.world.Scale
+			r, err := bench.Run(cmd.Context(), o)
+			if err != nil {
+				return stoppedByHand(cmd.Context(), err)
+			}
+			if !asJSON {
+				return benchTable(cmd.OutOrStdout(), r)
+			}
+			e := json.NewEncoder(cmd.OutOrStdout())
+			e.SetIndent("", "  ")
+			return e.Encode(r)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; progress goes to standard error")
+	c.Flags().StringArrayVar(&o.Shapes, "shape", nil, "only this shape; may be repeated")
+	c.Flags().StringArrayVar(&o.Servers, "server", nil, "only this server; may be repeated")
+	c.Flags().IntVar(&o.Rounds, "rounds", 3, "how often each tool runs")
+	return c
+}
+
+// benchTable prints what was measured as Markdown that fits a terminal of 80 columns: docs/benchmarks.md has it as it is printed.
+func benchTable(out io.Writer, r bench.Result) error {
+	var b strings.Builder
+	for _, m := range r.Measured {
+		fmt.Fprintf(&b, "### %s: %s, %s\n\n%s documents in %s, %.0f MB\n\n", strings.ToUpper(string(m.Work[:1]))+string(m.Work[1:]), m.Shape, m.Server,
+			number(m.Documents), collections(m.Collections), float64(m.Bytes)/1e6)
+		fmt.Fprintf(&b, "| %-22s | %8s | %6s | %8s | %8s |\n|%s|%s:|%s:|%s:|%s:|\n", "", "seconds", "MB/s", "peak MiB", "files MB",
+			strings.Repeat("-", 24), strings.Repeat("-", 9), strings.Repeat("-", 7), strings.Repeat("-", 9), strings.Repeat("-", 9))
+		for _, t := range m.Tools {
+			size := ""
+			if t.Size > 0 {
+				size = fmt.Sprintf("%.1f", float64(t.Size)/1e6)
+			}
+			fmt.Fprintf(&b, "| %-22s | %8.2f | %6.0f | %8.0f | %8s |\n", t.Name, t.Seconds, t.Megabytes, t.PeakMiB, size)
+		}
+		ratios := fmt.Sprintf("%.1f× as fast as stock", cmp.Or(m.DumpRatio, m.RestoreRatio))
+		if m.TunedRatio > 0 {
+			ratios += fmt.Sprintf(", %.1f× as its best settings", m.TunedRatio)
+		}
+		ratios += fmt.Sprintf(", %.0f %% of the limit", 100*m.LimitRatio)
+		if m.SizeRatio > 0 {
+			ratios += fmt.Sprintf(", %.2f× its size", m.SizeRatio)
+		}
+		fmt.Fprintf(&b, "\n**%s**\n\n", ratios)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func collections(n int) string {
+	if n == 1 {
+		return "one collection"
+	}
+	return number(int64(n)) + " collections"
+}
