@@ -59,14 +59,14 @@ func benchTable(out io.Writer, r bench.Result) error {
 	for _, m := range r.Measured {
 		fmt.Fprintf(&b, "### %s: %s, %s\n\n%s documents in %s, %.0f MB\n\n", strings.ToUpper(string(m.Work[:1]))+string(m.Work[1:]), m.Shape, m.Server,
 			number(m.Documents), collections(m.Collections), float64(m.Bytes)/1e6)
-		fmt.Fprintf(&b, "| %-22s | %8s | %6s | %8s | %8s |\n|%s|%s:|%s:|%s:|%s:|\n", "", "seconds", "MB/s", "peak MiB", "files MB",
-			strings.Repeat("-", 24), strings.Repeat("-", 9), strings.Repeat("-", 7), strings.Repeat("-", 9), strings.Repeat("-", 9))
+		fmt.Fprintf(&b, "| %-22s | %7s | %5s | %5s | %8s | %8s |\n|%s|%s:|%s:|%s:|%s:|%s:|\n", "", "seconds", "CPU s", "MB/s", "peak MiB", "files MB",
+			strings.Repeat("-", 24), strings.Repeat("-", 8), strings.Repeat("-", 6), strings.Repeat("-", 6), strings.Repeat("-", 9), strings.Repeat("-", 9))
 		for _, t := range m.Tools {
 			size := ""
 			if t.Size > 0 {
 				size = fmt.Sprintf("%.1f", float64(t.Size)/1e6)
 			}
-			fmt.Fprintf(&b, "| %-22s | %8.2f | %6.0f | %8.0f | %8s |\n", t.Name, t.Seconds, t.Megabytes, t.PeakMiB, size)
+			fmt.Fprintf(&b, "| %-22s | %7.2f | %5.1f | %5.0f | %8.0f | %8s |\n", t.Name, t.Seconds, t.CPU, t.Megabytes, t.PeakMiB, size)
 		}
 		ratios := fmt.Sprintf("%.1f× as fast as stock", cmp.Or(m.DumpRatio, m.RestoreRatio))
 		if m.TunedRatio > 0 {

@@ -62,6 +62,7 @@ type Tool struct {
 	Name      string    `json:"name"`
 	Seconds   float64   `json:"seconds"` // median
 	Rounds    []float64 `json:"rounds"`
+	CPU       float64   `json:"cpuSeconds"` // of the tool's process alone; the last round's
 	Megabytes float64   `json:"megabytesPerSecond"` // of BSON, 10⁶ bytes
 	PeakMiB   float64   `json:"peakMiB"`            // of resident memory, the highest of all rounds; 0 where the system does not tell
 	Size      int64     `json:"size,omitempty"`     // of the files that it wrote, all of them
@@ -89,7 +90,6 @@ func Run(ctx context.Context, o Options) (Result, error) {
 			if len(o.Shapes) > 0 && !slices.Contains(o.Shapes, shape.Name) {
 				continue
 			}
-			shape = shape.times(o.Scale)
 			m := &measurement{Options: o, server: s, shape: shape, dir: filepath.Join(dir, "made")}
 			series, err := m.run(ctx)
 			if err != nil {
@@ -132,7 +132,7 @@ func (m *measurement) dumps(ctx context.Context) ([]Series, error) {
 		return nil, err
 	}
 	defer s.stop()
-	if m.size, err = m.shape.load(ctx, s.uri); err != nil {
+	if m.size, err = m.shape.load(ctx, s.uri, m.Scale); err != nil {
 		return nil, err
 	}
 	if _, err := m.execute(ctx, s, oursTool, DumpWork, m.source); err != nil {
@@ -171,7 +171,7 @@ func (m *measurement) restores(ctx context.Context) ([]Series, error) {
 func (m *measurement) inTurn(work Work, do func(tool) (measured, error)) (Series, error) {
 	one := Series{
 		Shape: m.shape.Name, Server: m.server.name, Work: work,
-		Collections: m.shape.Collections, Documents: m.size.Documents, Bytes: m.size.Bytes,
+		Collections: m.size.Collections, Documents: m.size.Documents, Bytes: m.size.Bytes,
 	}
 	tools := m.server.tools(work, m.shape)
 	one.Tools = make([]Tool, len(tools))
@@ -182,10 +182,10 @@ func (m *measurement) inTurn(work Work, do func(tool) (measured, error)) (Series
 				return one, fmt.Errorf("%s: %w", t.name, err)
 			}
 			x := &one.Tools[i]
-			x.Name, x.Size = t.name, got.Size
+			x.Name, x.Size, x.CPU = t.name, got.Size, got.CPU
 			x.Rounds = append(x.Rounds, got.Seconds)
 			x.PeakMiB = max(x.PeakMiB, got.PeakMiB)
-			m.tell("%s, %s, %s, round %d of %d: %s %.2f s, %.0f MiB", m.server.name, m.shape.Name, work, round+1, m.Rounds, t.name, got.Seconds, got.PeakMiB)
+			m.tell("%s, %s, %s, round %d of %d: %s %.2f s, %.2f s of processor, %.0f MiB", m.server.name, m.shape.Name, work, round+1, m.Rounds, t.name, got.Seconds, got.CPU, got.PeakMiB)
 		}
 	}
 	for i := range one.Tools {
@@ -250,6 +250,7 @@ func median(of []float64) float64 {
 // measured is what one run of a tool says of itself.
 type measured struct {
 	Seconds float64 `json:"seconds"`
+	CPU     float64 `json:"cpuSeconds"`
 	PeakMiB float64 `json:"peakMiB"`
 	Size    int64   `json:"size"`
 }

@@ -4,106 +4,163 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"time"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/battwheels/runbook/sandbox/seed"
 )
 
 // Shape is a database to measure with.
 type Shape struct {
-	Name        string
-	Collections int
-	Documents   int // in each collection
-	Size        int // of a document, in bytes, about
+	Name string
+	// many says that there is more than one collection.
+	many bool
+	make func(scale float64, put put) error
 }
 
-// The shapes of an ordinary server, and those that FerretDB v1 can hold.
+// put fills one collection with documents and a plain index on the field, where one is named.
+type put func(collection, field string, documents []bson.Raw) error
+
+// The shapes of an ordinary server, and those that FerretDB v1 can hold. The documents are the sandbox's: as compressible as those
+// of a business application, which random words are not.
 var (
 	full = []Shape{
-		{"one large collection", 1, 900_000, 600},
-		{"220 collections", 220, 3_500, 600},
-		{"5000 tiny collections", 5_000, 3, 600},
-		{"few huge documents", 2, 16, 16<<20 - 1<<10},
+		{"one large collection", false, tickets(85)},
+		{"220 collections", true, garages(14)},
+		{"5000 tiny collections", true, tiny},
+		{"few huge documents", true, huge},
 	}
 	small = []Shape{
-		{"one collection", 1, 5_000, 600},
-		{"220 small collections", 220, 50, 600},
+		{"one collection", false, tickets(1)},
+		{"220 small collections", true, garages(0.3)},
 	}
 )
 
-// times is a shape with more documents or fewer.
-func (s Shape) times(scale float64) Shape {
-	s.Documents = max(1, int(float64(s.Documents)*scale))
-	return s
-}
-
-// Loaded is what a server was filled with.
-type Loaded struct{ Documents, Bytes int64 }
-
-const (
-	database = "bench"
-	// loadBatch bounds the bytes of one insert: the server takes 48 MB.
-	loadBatch = 32 << 20
-)
-
-// load fills an empty database. The documents are as compressible as those of a business application.
-func (s Shape) load(ctx context.Context, uri string) (Loaded, error) {
-	var loaded Loaded
-	err := with(ctx, uri, func(db *mongo.Database) error {
-		r := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // the same data each time
-		for c := range s.Collections {
-			coll := db.Collection(fmt.Sprintf("collection_%04d", c))
-			var batch []any
-			bytes := 0
-			for n := range s.Documents {
-				doc, err := bson.Marshal(s.document(r, n))
-				if err != nil {
-					return err
-				}
-				batch, bytes = append(batch, bson.Raw(doc)), bytes+len(doc)
-				loaded.Documents, loaded.Bytes = loaded.Documents+1, loaded.Bytes+int64(len(doc))
-				if len(batch) < 10_000 && bytes < loadBatch-s.Size && n < s.Documents-1 {
-					continue
-				}
-				if _, err := coll.InsertMany(ctx, batch); err != nil {
-					return fmt.Errorf("fill %s: %w", coll.Name(), err)
-				}
-				batch, bytes = nil, 0
-			}
-			if _, err := coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: "organization_id", Value: 1}}}); err != nil {
-				return fmt.Errorf("index %s: %w", coll.Name(), err)
+// tickets is one collection of so many times 9,000 tickets.
+func tickets(times int) func(float64, put) error {
+	return func(scale float64, put put) error {
+		c := seed.Generate(seed.Options{Seed: 1, Scale: 3}).Collection("tickets")
+		for range max(1, int(float64(times)*scale)) {
+			if err := put(c.Name, "organization_id", renewed(c.Documents)); err != nil {
+				return err
 			}
 		}
 		return nil
-	})
-	return loaded, err
+	}
 }
 
-var words = []string{"battery", "inspection", "replacement", "scooter", "warranty", "customer", "pending", "delivered", "controller", "brake"}
-
-// document has the fields of a ticket; its notes make up its size.
-func (s Shape) document(r *rand.Rand, n int) bson.D {
-	const others = 180 // bytes of the other fields
-	notes := make([]byte, 0, s.Size)
-	for len(notes) < s.Size-others {
-		if len(notes) > 64<<10 {
-			notes = append(notes, notes...)
-			continue
+// garages is the sandbox's database of 220 collections, so many times three as large.
+func garages(times float64) func(float64, put) error {
+	return func(scale float64, put put) error {
+		for _, c := range seed.Generate(seed.Options{Seed: 1, Scale: 3 * times * scale}).Collections {
+			field := ""
+			if len(c.Indexes) > 0 {
+				field = "organization_id"
+			}
+			if err := put(c.Name, field, c.Documents); err != nil {
+				return err
+			}
 		}
-		notes = append(append(notes, words[r.IntN(len(words))]...), ' ')
+		return nil
 	}
-	return bson.D{
-		{Key: "_id", Value: bson.NewObjectID()},
-		{Key: "ticket_id", Value: fmt.Sprintf("tkt_%012x", r.Uint64()>>16)},
-		{Key: "organization_id", Value: fmt.Sprintf("org_%06d", r.IntN(40))},
-		{Key: "status", Value: words[r.IntN(len(words))]},
-		{Key: "n", Value: n},
-		{Key: "total", Value: r.Float64() * 1000},
-		{Key: "created_at", Value: time.Unix(int64(n)*60, 0)},
-		{Key: "notes", Value: string(notes[:min(len(notes), s.Size-others)])},
+}
+
+// tiny is 5,000 collections of three tickets each.
+func tiny(scale float64, put put) error {
+	documents := seed.Generate(seed.Options{Seed: 1, Scale: 1}).Collection("tickets").Documents
+	for i := range max(1, int(5000*scale)) {
+		some := documents[i%(len(documents)-3):][:3]
+		if err := put(fmt.Sprintf("tiny_%04d", i), "organization_id", renewed(some)); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// huge is two collections of documents that are almost as large as a server takes them.
+func huge(scale float64, put put) error {
+	r := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // the same data each time
+	words := []string{"battery", "inspection", "replacement", "scooter", "warranty", "customer", "pending", "delivered", "controller", "brake"}
+	var text []byte
+	for len(text) < 1<<20 {
+		text = append(append(text, words[r.IntN(len(words))]...), ' ')
+	}
+	for _, name := range []string{"manuals", "scans"} {
+		for range max(1, int(16*scale)) {
+			doc, err := bson.Marshal(bson.D{{Key: "_id", Value: bson.NewObjectID()}, {Key: "text", Value: string(slices.Repeat(text, 16)[:16<<20-1<<10])}})
+			if err != nil {
+				return err
+			}
+			if err := put(name, "", []bson.Raw{doc}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// idAt is where the value of a first field _id begins: after the document's length, the type and the name.
+const idAt = 4 + 1 + len("_id\x00")
+
+// renewed are copies of documents that have an ObjectID first, with new ones. What repeats lies farther apart than gzip looks back.
+func renewed(documents []bson.Raw) []bson.Raw {
+	copies := make([]bson.Raw, len(documents))
+	for i, d := range documents {
+		copies[i] = slices.Clone(d)
+		id := bson.NewObjectID()
+		copy(copies[i][idAt:], id[:])
+	}
+	return copies
+}
+
+// Loaded is what a server was filled with.
+type Loaded struct {
+	Collections      int
+	Documents, Bytes int64
+}
+
+const (
+	database = "bench"
+	// loadBytes and loadDocuments bound one insert: a server takes 48 MB and 100,000 documents.
+	loadBytes, loadDocuments = 32 << 20, 10_000
+)
+
+// load fills an empty database.
+func (s Shape) load(ctx context.Context, uri string, scale float64) (Loaded, error) {
+	var loaded Loaded
+	seen := map[string]bool{}
+	err := with(ctx, uri, func(db *mongo.Database) error {
+		return s.make(scale, func(name, field string, documents []bson.Raw) error {
+			coll := db.Collection(name)
+			for len(documents) > 0 {
+				n, bytes := 0, 0
+				for ; n < len(documents) && n < loadDocuments && (n == 0 || bytes+len(documents[n]) < loadBytes); n++ {
+					bytes += len(documents[n])
+				}
+				if _, err := coll.InsertMany(ctx, documents[:n]); err != nil {
+					return fmt.Errorf("fill %s: %w", name, err)
+				}
+				loaded.Documents, loaded.Bytes = loaded.Documents+int64(n), loaded.Bytes+int64(bytes)
+				documents = documents[n:]
+			}
+			if seen[name] {
+				return nil
+			}
+			seen[name] = true
+			loaded.Collections++
+			if field == "" {
+				return nil
+			}
+			if _, err := coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}}); err != nil {
+				return fmt.Errorf("index %s: %w", name, err)
+			}
+			return nil
+		})
+	})
+	return loaded, err
 }
 
 // with calls do with the database that is measured.

@@ -16,6 +16,7 @@ import (
 	"github.com/mongodb/mongo-tools/mongorestore"
 	"github.com/spf13/cobra"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"golang.org/x/sys/unix"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/dump"
@@ -51,7 +52,7 @@ var oursTool = tool{name: Ours, kind: Ours}
 func (s server) tools(work Work, shape Shape) []tool {
 	if work == DumpWork {
 		list := []tool{{name: Stock, kind: Stock}}
-		if shape.Collections > 1 {
+		if shape.many {
 			// Its default is four already; said, so that the table does.
 			list[0].args = []string{"-j4"}
 		}
@@ -83,6 +84,9 @@ func Command() *cobra.Command {
 			}
 			got := measured{Seconds: time.Since(began).Seconds()}
 			var err error
+			if got.CPU, err = processor(); err != nil {
+				return err
+			}
 			if got.PeakMiB, err = peak(); err != nil {
 				return err
 			}
@@ -170,6 +174,15 @@ func stockRestore(args []string) error {
 		return fmt.Errorf("%d documents were not restored", result.Failures)
 	}
 	return result.Err
+}
+
+// processor is how many seconds of processor time this process has used, the system's work for it included.
+func processor() (float64, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("getrusage: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds(), nil
 }
 
 // peak is the most resident memory that this process ever had, in MiB.
