@@ -26,7 +26,7 @@ least that the work can be: cursors and gzip, or gunzip and raw inserts, with no
 proof, no index, and no care for errors.
 
 The numbers that count are the ratios, medians of the rounds. It takes minutes, and
-needs 3 GB of memory and 1 GB of disk.`,
+needs 3 GB of memory and 4 GB of disk.`,
 		Example: `  go run ./sandbox bench
   go run ./sandbox bench --shape "220 collections" --server "in memory" --rounds 5
   go run ./sandbox bench --json 2>/dev/null | jq '.measured[] | {shape, work, dumpRatio}'`,

@@ -32,7 +32,7 @@ func writeIndex(t testing.TB, path string, memory int, docs []bson.Raw) File {
 		}
 		require.NoError(t, w.Add(t.Context(), &e))
 	}
-	f, err := w.Finish(t.Context(), true)
+	f, err := w.Finish(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, w.Abandon())
 	left, err := filepath.Glob(path + ".*")
@@ -301,7 +301,7 @@ func TestAnIndexThatIsNotOfItsDocumentsIsFound(t *testing.T) {
 	e.entries[3].hash, e.entries[4].hash = e.entries[4].hash, e.entries[3].hash
 	w := NewIndexWriter(s.IndexFile(c))
 	require.NoError(t, w.Add(t.Context(), &e))
-	f, err := w.Finish(t.Context(), true)
+	f, err := w.Finish(t.Context())
 	require.NoError(t, err)
 	f.Path = c.DocumentIndex.Path
 	c.DocumentIndex = f
@@ -323,7 +323,7 @@ func FuzzIndexReader(f *testing.F) {
 		e.Add(d, HashOf(d))
 	}
 	require.NoError(f, w.Add(f.Context(), &e))
-	_, err := w.Finish(f.Context(), true)
+	_, err := w.Finish(f.Context())
 	require.NoError(f, err)
 	whole, err := os.ReadFile(path)
 	require.NoError(f, err)

@@ -55,7 +55,7 @@ func BenchmarkIndexWriter(b *testing.B) {
 					}
 					require.NoError(b, w.Add(b.Context(), &e))
 				}
-				f, err := w.Finish(b.Context(), false)
+				f, err := w.Finish(b.Context())
 				require.NoError(b, err)
 				size = f.Size
 			}
@@ -78,7 +78,7 @@ func BenchmarkDiffIndexes(b *testing.B) {
 			e.Add(d, HashOf(d))
 			require.NoError(b, w.Add(b.Context(), &e))
 		}
-		_, err := w.Finish(b.Context(), false)
+		_, err := w.Finish(b.Context())
 		require.NoError(b, err)
 	}
 	for b.Loop() {

@@ -105,8 +105,8 @@ func (w *indexFile) seal(b []byte) error {
 	return err
 }
 
-// finish writes what is left and says what the file is, without its path. A file that is kept is flushed to disk.
-func (w *indexFile) finish(keep bool) (File, error) {
+// finish writes what is left and says what the file is, without its path.
+func (w *indexFile) finish() (File, error) {
 	err := w.flush()
 	if err == nil {
 		footer := make([]byte, 4, indexTrailer+8)
@@ -117,9 +117,6 @@ func (w *indexFile) finish(keep bool) (File, error) {
 	}
 	if err == nil {
 		err = w.out.Flush()
-	}
-	if err == nil && keep {
-		err = w.f.Sync()
 	}
 	if err = errors.Join(err, w.f.Close()); err != nil {
 		return File{}, err

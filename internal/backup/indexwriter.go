@@ -84,13 +84,13 @@ func (w *IndexWriter) drain(to *indexFile) error {
 
 // endRun ends the run that is being written, and merges all where they have become many.
 func (w *IndexWriter) endRun(ctx context.Context) error {
-	_, err := w.run.finish(false)
+	_, err := w.run.finish()
 	w.run = nil
 	if err != nil || len(w.runs) < mostRuns {
 		return err
 	}
 	path := w.nextRun()
-	if _, err := mergeIndexes(ctx, path, w.runs, false); err != nil {
+	if _, err := mergeIndexes(ctx, path, w.runs); err != nil {
 		return errors.Join(err, remove(path))
 	}
 	if err := remove(w.runs...); err != nil {
@@ -100,8 +100,8 @@ func (w *IndexWriter) endRun(ctx context.Context) error {
 	return nil
 }
 
-// Finish writes the index and says what it is; the path is left to the caller. An index that is kept is flushed to disk.
-func (w *IndexWriter) Finish(ctx context.Context, keep bool) (File, error) {
+// Finish writes the index and says what it is; the path, and a flush to disk, are left to the caller.
+func (w *IndexWriter) Finish(ctx context.Context) (File, error) {
 	if len(w.runs) == 0 {
 		w.held.sort()
 		f, err := createIndex(w.path)
@@ -111,13 +111,13 @@ func (w *IndexWriter) Finish(ctx context.Context, keep bool) (File, error) {
 		if err := w.drain(f); err != nil {
 			return File{}, errors.Join(err, f.f.Close())
 		}
-		return f.finish(keep)
+		return f.finish()
 	}
 	if err := w.spill(ctx); err != nil {
 		return File{}, err
 	}
 	if len(w.runs) == 1 {
-		file, err := w.run.finish(keep)
+		file, err := w.run.finish()
 		w.run = nil
 		if err != nil {
 			return File{}, err
@@ -127,7 +127,7 @@ func (w *IndexWriter) Finish(ctx context.Context, keep bool) (File, error) {
 	if err := w.endRun(ctx); err != nil {
 		return File{}, err
 	}
-	out, err := mergeIndexes(ctx, w.path, w.runs, keep)
+	out, err := mergeIndexes(ctx, w.path, w.runs)
 	return out.file, errors.Join(err, remove(w.runs...))
 }
 
@@ -151,14 +151,14 @@ func remove(paths ...string) error {
 	return failed
 }
 
-// MergeIndexes writes the index of a collection from those of its parts, flushes it to disk, and says what it is; the path is
-// left to the caller. Parts that are damaged or together not the collection are a *CorruptError.
+// MergeIndexes writes the index of a collection from those of its parts, and says what it is; the path, and a flush
+// to disk, are left to the caller. Parts that are damaged or together not the collection are a *CorruptError.
 func MergeIndexes(ctx context.Context, path string, whole Digest, parts ...string) (File, error) {
 	var made []string
 	out, ok, err := joinIndexes(ctx, path, parts)
 	if err == nil && !ok {
 		if parts, made, err = fewerIndexes(ctx, path, parts); err == nil {
-			out, err = mergeIndexes(ctx, path, parts, true)
+			out, err = mergeIndexes(ctx, path, parts)
 		}
 	}
 	if err == nil && (out.sums.documents != uint64(whole.Documents) || out.sums.hashes != whole.lo) {
@@ -174,7 +174,7 @@ func fewerIndexes(ctx context.Context, path string, parts []string) (fewer, made
 		for group := range slices.Chunk(parts, mostRuns) {
 			to := fmt.Sprintf("%s.%04d", path, len(made))
 			made, fewer = append(made, to), append(fewer, to)
-			if _, err := mergeIndexes(ctx, to, group, false); err != nil {
+			if _, err := mergeIndexes(ctx, to, group); err != nil {
 				return nil, made, err
 			}
 		}
@@ -195,7 +195,7 @@ func joinIndexes(ctx context.Context, path string, parts []string) (_ merged, ok
 			return merged{}, false, errors.Join(err, out.f.Close())
 		}
 	}
-	file, err := out.finish(true)
+	file, err := out.finish()
 	return merged{file, out.sums}, true, err
 }
 
@@ -226,7 +226,7 @@ type merged struct {
 	sums indexSums
 }
 
-func mergeIndexes(ctx context.Context, path string, parts []string, keep bool) (_ merged, err error) {
+func mergeIndexes(ctx context.Context, path string, parts []string) (_ merged, err error) {
 	var heads []*IndexReader
 	defer func() {
 		for _, r := range heads {
@@ -250,7 +250,7 @@ func mergeIndexes(ctx context.Context, path string, parts []string, keep bool) (
 	if err := merge(); err != nil {
 		return merged{}, errors.Join(err, out.f.Close())
 	}
-	file, err := out.finish(keep)
+	file, err := out.finish()
 	return merged{file, out.sums}, err
 }
 
@@ -319,7 +319,7 @@ func (s Source) WriteIndex(ctx context.Context, c *Collection, path string) (Fil
 			return File{}, errors.Join(err, w.Abandon())
 		}
 	}
-	file, err := w.Finish(ctx, true)
+	file, err := w.Finish(ctx)
 	if err != nil {
 		return File{}, errors.Join(fmt.Errorf("write document index: %w", err), w.Abandon())
 	}

@@ -25,8 +25,9 @@ import (
 
 // attemptDir holds, inside a directory that is being written, what the next attempt needs to carry on.
 const (
-	attemptDir  = ".attempt"
-	attemptFile = "attempt.json"
+	attemptDir   = ".attempt"
+	attemptFile  = "attempt.json"
+	outcomesFile = "outcomes.jsonl" // one line for each collection, as it is finished
 )
 
 // beginning is what all attempts at one dump share.
@@ -52,9 +53,10 @@ type outcome struct {
 
 // attempt is what this attempt knows of itself and of its dead predecessors.
 type attempt struct {
-	mu   sync.Mutex
-	b    beginning
-	done map[string]outcome // of predecessors, by collection
+	mu       sync.Mutex
+	b        beginning
+	done     map[string]outcome // of predecessors, by collection
+	outcomes *os.File
 }
 
 // resume takes over what a dead attempt left, or begins: with a cluster time to read at where the server has that.
@@ -68,7 +70,7 @@ func (r *run) resume(ctx context.Context, topology string, l listings) error {
 	b, err := os.ReadFile(filepath.Join(dir, attemptFile))
 	if err == nil && json.Unmarshal(b, &a.b) == nil && a.b.Database == r.db.Name() {
 		r.manifest.StartedAt = a.b.StartedAt
-		return a.load(dir)
+		return onDisk(r.work, a.open(dir, os.O_RDWR))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return onDisk(r.work, err)
@@ -78,7 +80,10 @@ func (r *run) resume(ctx context.Context, topology string, l listings) error {
 		a.b.ClusterTime = r.now(ctx, l)
 		a.b.Moment = a.b.ClusterTime != nil
 	}
-	return onDisk(r.work, a.save(r.work))
+	if err := a.save(r.work); err != nil {
+		return onDisk(r.work, err)
+	}
+	return onDisk(r.work, a.open(dir, os.O_RDWR|os.O_TRUNC))
 }
 
 // now opens a snapshot and returns its cluster time, or nil where the server has none to give.
@@ -114,23 +119,34 @@ func (a *attempt) save(work string) error {
 	return durable.WriteFile(filepath.Join(work, attemptDir, attemptFile), b, 0o600)
 }
 
-// load reads the outcomes of dead attempts. One that cannot be read is done again.
-func (a *attempt) load(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return onDisk(dir, err)
+// open reads the outcomes of dead attempts, and writes on behind them. One that cannot be read, as the last of a crash, is done
+// again.
+func (a *attempt) open(dir string, flags int) (err error) {
+	if a.outcomes, err = os.OpenFile(filepath.Join(dir, outcomesFile), os.O_CREATE|flags, 0o600); err != nil {
+		return err
 	}
-	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return onDisk(dir, err)
-		}
+	b, err := io.ReadAll(a.outcomes)
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(b) {
 		var o outcome
-		if json.Unmarshal(b, &o) == nil && o.Collection != nil {
+		if json.Unmarshal(line, &o) == nil && o.Collection != nil {
 			a.done[o.Collection.Name] = o
 		}
 	}
-	return nil
+	if len(b) > 0 && b[len(b)-1] != '\n' {
+		_, err = a.outcomes.WriteString("\n")
+	}
+	return err
+}
+
+// close is for the end of an attempt, whatever it was.
+func (a *attempt) close() error {
+	if a.outcomes == nil {
+		return nil
+	}
+	return a.outcomes.Close()
 }
 
 // kept returns what a dead attempt finished of this collection, if it is the same collection still and its files are
@@ -158,9 +174,9 @@ func hashFile(path string, h hash.Hash) (sum string, size int64, err error) {
 	return hex.EncodeToString(h.Sum(nil)), size, errors.Join(err, f.Close())
 }
 
-// keep records a finished collection. Its files were flushed, and are hashed before they are trusted, so that the
-// record itself need not be.
-func (a *attempt) keep(work string, l listing, o outcome) error {
+// keep records a finished collection. Its files are hashed before they are trusted, so that neither they nor the record need be
+// flushed now.
+func (a *attempt) keep(l listing, o outcome) error {
 	if o.Collection == nil {
 		return nil
 	}
@@ -171,7 +187,10 @@ func (a *attempt) keep(work string, l listing, o outcome) error {
 	if err := e.Encode(o); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(work, attemptDir, backup.FileBase(l.name)), b.Bytes(), 0o600)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.outcomes.Write(b.Bytes())
+	return err
 }
 
 // size is how much of the disk dead attempts have taken: what they wrote is kept or written over.

@@ -142,7 +142,7 @@ func BenchmarkProofOfADump(b *testing.B) {
 					}
 				}
 				if what.index {
-					_, err := w.Finish(b.Context(), false)
+					_, err := w.Finish(b.Context())
 					require.NoError(b, err)
 				}
 			}

@@ -110,7 +110,7 @@ func (d *reading) metadata(ctx context.Context) error {
 	return onDisk(r.work, err)
 }
 
-// writeSmall writes one compressed file and flushes it.
+// writeSmall writes one compressed file.
 func (r *run) writeSmall(path string, content []byte) (backup.File, error) {
 	b, err := r.packers.small(content)
 	if err != nil {
@@ -121,7 +121,7 @@ func (r *run) writeSmall(path string, content []byte) (backup.File, error) {
 		return backup.File{}, err
 	}
 	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return backup.File{}, err
 	}
 	sum := sha256.Sum256(b)

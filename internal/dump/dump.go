@@ -116,7 +116,7 @@ func (r *run) locked(ctx context.Context) (*backup.Manifest, error) {
 		return nil, onDisk(r.work, err)
 	}
 	m, err := r.dump(ctx)
-	return m, errors.Join(err, lock.Release())
+	return m, errors.Join(err, r.progress.close(), lock.Release())
 }
 
 func (r *run) dump(ctx context.Context) (*backup.Manifest, error) {
@@ -219,7 +219,7 @@ func (r *run) one(ctx context.Context, l listing) error {
 		if done, err = r.collection(ctx, l); err != nil {
 			return err
 		}
-		if err := errors.Join(r.progress.keep(r.work, l, done), r.forgetParts(l.name)); err != nil {
+		if err := errors.Join(r.progress.keep(l, done), r.forgetParts(l.name)); err != nil {
 			return onDisk(r.work, err)
 		}
 	}
@@ -246,6 +246,10 @@ func (r *run) seal() error {
 	}
 	r.manifest.Notes = append(r.manifest.Notes, r.progress.notes()...)
 	if err := r.sweep(); err != nil {
+		return onDisk(r.work, err)
+	}
+	// The manifest says that everything is there: it must not reach the disk before everything does.
+	if err := durable.SyncTree(r.work); err != nil {
 		return onDisk(r.work, err)
 	}
 	if err := backup.WriteManifest(r.work, &r.manifest); err != nil {
@@ -283,16 +287,11 @@ func (r *run) sweep() error {
 				}
 			}
 		}
-		if err := durable.SyncDir(folder); err != nil {
-			return err
-		}
 	}
 	// Small databases have no index.
 	_ = os.Remove(r.folders()[1])
-	if err := os.Remove(r.file(backup.IndexFolder)); err == nil {
-		return nil
-	}
-	return durable.SyncDir(r.file(backup.IndexFolder))
+	_ = os.Remove(r.file(backup.IndexFolder))
+	return nil
 }
 
 // publish gives a directory that has its manifest the name of a whole backup.

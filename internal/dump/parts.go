@@ -281,7 +281,7 @@ func (x *ranged) append(i int) error {
 	return os.Remove(x.part(i))
 }
 
-// finish flushes the file and describes the collection.
+// finish ends the file and describes the collection.
 func (x *ranged) finish(ctx context.Context) error {
 	c := x.into
 	for _, r := range x.records {
@@ -299,7 +299,7 @@ func (x *ranged) finish(ctx context.Context) error {
 		}
 		x.size = int64(len(member))
 	}
-	if err := errors.Join(x.file.Sync(), x.file.Close()); err != nil {
+	if err := x.file.Close(); err != nil {
 		return err
 	}
 	c.ReadFrom, c.Order = x.plan.ReadFrom, backup.OrderID

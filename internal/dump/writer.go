@@ -310,7 +310,7 @@ func (w *writer) put(b []byte) error {
 	return nil
 }
 
-// finish writes what is left, flushes the files to disk and says what they hold.
+// finish writes what is left and says what the files hold.
 func (w *writer) finish() (data, index backup.File, err error) {
 	flushed := w.flush()
 	close(w.order)
@@ -323,15 +323,11 @@ func (w *writer) finish() (data, index backup.File, err error) {
 			return data, index, errors.Join(err, w.f.Close())
 		}
 	}
-	var synced error
-	if !w.part {
-		synced = w.f.Sync()
-	}
-	if err := errors.Join(synced, w.f.Close()); err != nil {
+	if err := w.f.Close(); err != nil {
 		return data, index, onDisk(w.run.work, err)
 	}
 	if w.part || w.digest.Bytes >= backup.IndexWorthBytes {
-		index, err = w.index.Finish(w.ctx, !w.part)
+		index, err = w.index.Finish(w.ctx)
 	}
 	if err = errors.Join(err, w.index.Abandon()); err != nil {
 		return data, index, onDisk(w.run.work, err)

@@ -78,3 +78,16 @@ func TestOneHolderOfALock(t *testing.T) {
 	_, err = TryLock(filepath.Join(path, "under-a-file"))
 	require.Error(t, err)
 }
+
+// A power cut cannot be had here: what is tested is that every file is reached, by either way, and that one which cannot be is an error.
+func TestSyncTreeReachesEverything(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755))
+	for i := range 50 {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "a", "b", strings.Repeat("x", i+1)), []byte("x"), 0o600))
+	}
+	require.NoError(t, SyncTree(dir))
+	require.NoError(t, syncEach(dir))
+	require.ErrorIs(t, SyncTree(filepath.Join(dir, "missing")), os.ErrNotExist)
+	require.ErrorIs(t, syncFile(filepath.Join(dir, "missing")), os.ErrNotExist)
+}

@@ -221,7 +221,7 @@ func indexOf(ctx context.Context, db *mongo.Database, collection, path string) (
 		}
 	})
 	if err = errors.Join(failed, err); err == nil {
-		_, err = w.Finish(ctx, false)
+		_, err = w.Finish(ctx)
 	}
 	return documents, errors.Join(err, w.Abandon())
 }
@@ -247,7 +247,7 @@ func indexExpired(ctx context.Context, db *mongo.Database, s backup.Source, c *b
 			return errors.Join(err, w.Abandon())
 		}
 	}
-	_, err = w.Finish(ctx, false)
+	_, err = w.Finish(ctx)
 	return errors.Join(err, w.Abandon())
 }
 

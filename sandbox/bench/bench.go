@@ -62,7 +62,7 @@ type Tool struct {
 	Name      string    `json:"name"`
 	Seconds   float64   `json:"seconds"` // median
 	Rounds    []float64 `json:"rounds"`
-	CPU       float64   `json:"cpuSeconds"` // of the tool's process alone; the last round's
+	CPU       float64   `json:"cpuSeconds"`         // of the tool's process alone; the last round's
 	Megabytes float64   `json:"megabytesPerSecond"` // of BSON, 10⁶ bytes
 	PeakMiB   float64   `json:"peakMiB"`            // of resident memory, the highest of all rounds; 0 where the system does not tell
 	Size      int64     `json:"size,omitempty"`     // of the files that it wrote, all of them
@@ -80,6 +80,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	// Nothing is removed before the end: for some seconds after many files were removed, ext4 makes new ones slowly.
 	defer func() { _ = os.RemoveAll(dir) }()
 	r := Result{Cores: cores(), Rounds: o.Rounds}
 	for _, s := range servers {
@@ -90,7 +91,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 			if len(o.Shapes) > 0 && !slices.Contains(o.Shapes, shape.Name) {
 				continue
 			}
-			m := &measurement{Options: o, server: s, shape: shape, dir: filepath.Join(dir, "made")}
+			m := &measurement{Options: o, server: s, shape: shape, dir: filepath.Join(dir, s.name, shape.Name)}
 			series, err := m.run(ctx)
 			if err != nil {
 				return r, fmt.Errorf("%s, %s: %w", s.name, shape.Name, err)
@@ -106,14 +107,13 @@ type measurement struct {
 	Options
 	server server
 	shape  Shape
-	dir    string // of what is dumped; removed after each run
+	dir    string
 	source string // of what is restored
 	size   Loaded
 }
 
 func (m *measurement) run(ctx context.Context) ([]Series, error) {
-	m.source = m.dir + "-source"
-	defer func() { _ = os.RemoveAll(m.source) }()
+	m.source = filepath.Join(m.dir, "source")
 	dumps, err := m.dumps(ctx)
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func (m *measurement) run(ctx context.Context) ([]Series, error) {
 
 // dumps fills a server, keeps one dump of it to be restored, and measures the tools.
 func (m *measurement) dumps(ctx context.Context) ([]Series, error) {
-	s, err := m.server.start(ctx, DumpWork, m.dir+"-data")
+	s, err := m.server.start(ctx, DumpWork, filepath.Join(m.dir, "data"))
 	if err != nil {
 		return nil, err
 	}
@@ -141,9 +141,10 @@ func (m *measurement) dumps(ctx context.Context) ([]Series, error) {
 	if !m.server.measures(DumpWork) {
 		return nil, nil
 	}
+	n := 0
 	one, err := m.inTurn(DumpWork, func(t tool) (measured, error) {
-		defer func() { _ = os.RemoveAll(m.dir) }()
-		return m.execute(ctx, s, t, DumpWork, m.dir)
+		n++
+		return m.execute(ctx, s, t, DumpWork, filepath.Join(m.dir, fmt.Sprint(n)))
 	})
 	return []Series{one}, err
 }
@@ -152,7 +153,7 @@ func (m *measurement) restores(ctx context.Context) ([]Series, error) {
 	if !m.server.measures(RestoreWork) {
 		return nil, nil
 	}
-	s, err := m.server.start(ctx, RestoreWork, m.dir+"-data")
+	s, err := m.server.start(ctx, RestoreWork, filepath.Join(m.dir, "data"))
 	if err != nil {
 		return nil, err
 	}

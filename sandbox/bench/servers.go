@@ -82,7 +82,6 @@ func onFerret(ctx context.Context, _ Work, dir string) (running, error) {
 	}
 	return running{f.URI(), func() {
 		_ = f.Stop(context.WithoutCancel(ctx))
-		_ = os.RemoveAll(dir)
 	}}, nil
 }
 
