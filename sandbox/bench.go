@@ -49,6 +49,7 @@ needs 3 GB of memory and 4 GB of disk.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; progress goes to standard error")
 	c.Flags().StringArrayVar(&o.Shapes, "shape", nil, "only this shape; may be repeated")
 	c.Flags().StringArrayVar(&o.Servers, "server", nil, "only this server; may be repeated")
+	c.Flags().StringArrayVar(&o.Tools, "tool", nil, "only this tool; may be repeated")
 	c.Flags().IntVar(&o.Rounds, "rounds", 3, "how often each tool runs")
 	return c
 }

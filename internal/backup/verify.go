@@ -211,7 +211,7 @@ func (r *documents) walk(collection string, t *Tracker, each func(bson.Raw), end
 		if err != nil {
 			return err
 		}
-		if err := doc.Validate(); err != nil {
+		if err := Validate(doc); err != nil {
 			return r.corrupt("a document is not valid BSON: %v", err)
 		}
 		if each != nil {

@@ -134,7 +134,7 @@ func (b *batch) pack(packer *backup.Packer) {
 		n := binary.LittleEndian.Uint32(rest)
 		doc := bson.Raw(rest[:n])
 		rest = rest[n:]
-		if err := doc.Validate(); err != nil {
+		if err := backup.Validate(doc); err != nil {
 			b.bad = append(b.bad, badDocument{idOf(doc), err})
 			continue
 		}

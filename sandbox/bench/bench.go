@@ -24,6 +24,7 @@ import (
 type Options struct {
 	Shapes  []string // names; none: all
 	Servers []string // likewise
+	Tools   []string // likewise; ratios need two
 	Rounds  int      // of which the median counts; 0: 3
 	Scale   float64  // of the shapes' documents; 0: 1
 	Dir     string   // where dumps go; "" takes the system's temporary directory
@@ -64,7 +65,7 @@ type Tool struct {
 	Rounds    []float64 `json:"rounds"`
 	CPU       float64   `json:"cpuSeconds"`         // of the tool's process alone; the last round's
 	Megabytes float64   `json:"megabytesPerSecond"` // of BSON, 10⁶ bytes
-	PeakMiB   float64   `json:"peakMiB"`            // of resident memory, the highest of all rounds; 0 where the system does not tell
+	PeakMiB   float64   `json:"peakMiB"`            // of resident memory, above what the program takes before it begins, the highest of all rounds; 0 where the system does not tell
 	Size      int64     `json:"size,omitempty"`     // of the files that it wrote, all of them
 }
 
@@ -174,7 +175,7 @@ func (m *measurement) inTurn(work Work, do func(tool) (measured, error)) (Series
 		Shape: m.shape.Name, Server: m.server.name, Work: work,
 		Collections: m.size.Collections, Documents: m.size.Documents, Bytes: m.size.Bytes,
 	}
-	tools := m.server.tools(work, m.shape)
+	tools := slices.DeleteFunc(m.server.tools(work, m.shape), func(t tool) bool { return len(m.Tools) > 0 && !slices.Contains(m.Tools, t.name) })
 	one.Tools = make([]Tool, len(tools))
 	for round := range m.Rounds {
 		for i, t := range tools {
@@ -211,6 +212,9 @@ func (s *Series) compare() {
 		by[t.Name] = t
 	}
 	ours := by[Ours]
+	if len(ours.Rounds) == 0 {
+		return
+	}
 	over := func(name string) float64 {
 		other, ok := by[name]
 		if !ok {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
@@ -142,7 +141,7 @@ func insertMember(ctx context.Context, coll *mongo.Collection, member []byte) er
 			content = content[size:]
 		}
 		array = append(array, 0)
-		binary.LittleEndian.PutUint32(array, uint32(len(array))) //nolint:gosec // bounded above
+		binary.LittleEndian.PutUint32(array, uint32(len(array)))
 		err := coll.Database().RunCommand(ctx, bson.D{
 			{Key: "insert", Value: coll.Name()}, {Key: "documents", Value: bson.RawValue{Type: bson.TypeArray, Value: array}}, {Key: "ordered", Value: false},
 		}).Err()
@@ -151,17 +150,4 @@ func insertMember(ctx context.Context, coll *mongo.Collection, member []byte) er
 		}
 	}
 	return nil
-}
-
-// residentPeak reads VmHWM from what /proc/self/status says.
-func residentPeak(status string) (float64, error) {
-	_, rest, ok := strings.Cut(status, "VmHWM:")
-	if !ok {
-		return 0, errors.New("/proc/self/status has no VmHWM")
-	}
-	var kib float64
-	if _, err := fmt.Sscanf(rest, "%f kB", &kib); err != nil {
-		return 0, fmt.Errorf("read VmHWM: %w", err)
-	}
-	return kib / 1024, nil
 }

@@ -82,7 +82,7 @@ func tiny(scale float64, put put) error {
 
 // huge is two collections of documents that are almost as large as a server takes them.
 func huge(scale float64, put put) error {
-	r := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // the same data each time
+	r := rand.New(rand.NewPCG(1, 1))
 	words := []string{"battery", "inspection", "replacement", "scooter", "warranty", "customer", "pending", "delivered", "controller", "brake"}
 	var text []byte
 	for len(text) < 1<<20 {

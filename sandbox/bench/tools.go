@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mongodb/mongo-tools/common/log"
@@ -78,18 +79,23 @@ func Command() *cobra.Command {
 		Use: Child, Short: "One run of one tool, to be measured", Hidden: true, Args: cobra.MinimumNArgs(4), DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			work, kind, uri, dir := Work(args[0]), args[1], args[2], args[3]
+			idle, err := resident("VmRSS")
+			if err != nil {
+				return err
+			}
 			began := time.Now()
 			if err := once(cmd.Context(), work, kind, uri, dir, args[4:]); err != nil {
 				return err
 			}
 			got := measured{Seconds: time.Since(began).Seconds()}
-			var err error
 			if got.CPU, err = processor(); err != nil {
 				return err
 			}
-			if got.PeakMiB, err = peak(); err != nil {
+			peak, err := resident("VmHWM")
+			if err != nil {
 				return err
 			}
+			got.PeakMiB = peak - idle
 			if work == DumpWork && kind != Least {
 				if got.Size, err = sizeOf(dir); err != nil {
 					return err
@@ -185,8 +191,9 @@ func processor() (float64, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds(), nil
 }
 
-// peak is the most resident memory that this process ever had, in MiB.
-func peak() (float64, error) {
+// resident reads a size of this process's memory, in MiB: VmRSS is what it has now, VmHWM the most that it ever had. 0 where the
+// system does not tell.
+func resident(field string) (float64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -194,7 +201,15 @@ func peak() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return residentPeak(string(status))
+	_, rest, ok := strings.Cut(string(status), field+":")
+	if !ok {
+		return 0, fmt.Errorf("/proc/self/status has no %s", field)
+	}
+	var kib float64
+	if _, err := fmt.Sscanf(rest, "%f kB", &kib); err != nil {
+		return 0, fmt.Errorf("read %s: %w", field, err)
+	}
+	return kib / 1024, nil
 }
 
 func sizeOf(dir string) (size int64, err error) {
