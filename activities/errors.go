@@ -13,6 +13,7 @@ import (
 	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/restore"
+	"github.com/battwheels/runbook/internal/undelete"
 )
 
 // The types of the errors that trying again cannot mend: a person decides, or the playbook takes another way.
@@ -31,6 +32,7 @@ const (
 	NoSpace       = "NoSpace"
 	Refused       = "Refused"
 	Unreadable    = "Unreadable"
+	SelectionGone = "SelectionGone"
 )
 
 func badInput(err error) error {
@@ -82,6 +84,11 @@ var types = []struct {
 	{CorruptBackup, as[*backup.ArchiveError]},
 	{CorruptBackup, as[*backup.FormatError]},
 	{Refused, as[*appcontrol.ControlError]},
+	{SelectionGone, as[*undelete.BackupError]},
+	{SelectionGone, as[*undelete.ChangedError]},
+	{SelectionGone, as[*undelete.UndoneError]},
+	{Refused, as[*undelete.NoCollectionError]},
+	{NoSpace, as[*undelete.SpaceError]},
 }
 
 // notVerified says in what a restored database differs from its backup. The _ids of single documents stay out of it: they

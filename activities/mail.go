@@ -180,8 +180,11 @@ func (a *Mail) inside(t *mail.Templates, in TellInput, c mail.Contact) (mail.Mes
 	escalated := in.Kind == MailEscalate
 	switch in.Kind {
 	case MailAsk, MailEscalate:
-		if len(in.Choices) > 0 || in.Plan == nil {
+		if len(in.Choices) > 0 || in.Plan == nil || in.Plan.Undelete != nil {
 			d := mail.Decision{Target: in.Target, Incident: in.Incident, Question: in.Question, Link: link, Escalated: escalated, Asked: in.Asked}
+			if in.Narrow {
+				askToNarrow(&d, in.Plan)
+			}
 			for _, name := range in.Choices {
 				d.Choices = append(d.Choices, mail.Choice{Name: name})
 			}
@@ -221,6 +224,10 @@ func done(in TellInput, link string) mail.Done {
 	d := mail.Done{Target: in.Target, Incident: in.Incident, Outcome: in.Outcome, Summary: in.Summary, Link: link, Recovered: in.Ended != nil}
 	e := in.Ended
 	if e == nil {
+		return d
+	}
+	if d.Beside = e.Beside; d.Beside {
+		d.Restored, d.RTO, d.RTOTarget, d.Warnings, d.ReportDue = e.Restored, e.RTO, e.RTOTarget, e.Warnings, e.ReportDue
 		return d
 	}
 	d.Backup, d.BackupAt, d.Restored, d.Left, d.SafetyDump = e.Backup, e.BackupAt, e.Restored, e.Lost, e.SafetyDump

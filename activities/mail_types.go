@@ -23,6 +23,7 @@ type TellInput struct {
 	Key        string        `json:"key"`
 	Question   string        `json:"question,omitempty"`
 	Choices    []string      `json:"choices,omitempty"`
+	Narrow     bool          `json:"narrow,omitempty"` // what is to be put back can be narrowed
 	Plan       *Plan         `json:"plan,omitempty"`
 	Summary    string        `json:"summary,omitempty"`
 	Outcome    string        `json:"outcome,omitempty"`
@@ -53,6 +54,7 @@ type Ended struct {
 	MailsUnknown       int           `json:"mailsUnknown"`
 	Warnings           []string      `json:"warnings,omitempty"`
 	ReportDue          time.Time     `json:"reportDue"`
+	Beside             bool          `json:"beside,omitempty"` // single documents were put back while the application went on
 }
 
 // FreezeInput says what the mail to every active organization tells.
@@ -117,6 +119,7 @@ type Answer struct {
 type DraftInput struct {
 	Target             string        `json:"target"`
 	Incident           string        `json:"incident"`
+	Playbook           string        `json:"playbook,omitempty"` // default DatabaseCorruption
 	Histories          []Execution   `json:"histories"`
 	Outcome            string        `json:"outcome"`
 	Summary            string        `json:"summary"`
@@ -146,4 +149,5 @@ type DraftInput struct {
 	PostedAt           time.Time     `json:"postedAt,omitzero"`
 	PostedURL          string        `json:"postedUrl,omitempty"`
 	PostedBy           string        `json:"postedBy,omitempty"`
+	Undelete           *PutBack      `json:"undelete,omitempty"` // of AccidentalDeletion
 }

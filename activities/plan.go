@@ -41,6 +41,8 @@ type Plan struct {
 	Writers     []string   `json:"writers"`
 	Warnings    []string   `json:"warnings,omitempty"`
 	DrawnAt     time.Time  `json:"drawnAt"`
+	// Undelete is set where single documents are put back, beside what is there. Backup is then empty.
+	Undelete *UndeletePlan `json:"undelete,omitempty"`
 }
 
 // RadiusOf is the blast radius in one collection or organization.

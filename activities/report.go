@@ -64,8 +64,9 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 	slices.SortStableFunc(f.Timeline, func(x, y report.Event) int { return x.At.Compare(y.At) })
 	spans := all.spans
 	cite(&f, in, spans)
+	citeUndelete(&f, in, spans)
 	attribute(f.Approvals, all.said)
-	if f.Plan != nil {
+	if f.Plan != nil && in.Backup != nil {
 		if f.Plan.PassedOver, err = passedOver(folder, f.Plan.Backup); err != nil {
 			return Draft{}, err
 		}
@@ -103,7 +104,7 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 // facts are what the playbook itself knows.
 func facts(in DraftInput) report.Facts {
 	f := report.Facts{
-		Target: in.Target, Database: in.Database, Incident: in.Incident, Playbook: "DatabaseCorruption", Outcome: in.Outcome, Summary: in.Summary,
+		Target: in.Target, Database: in.Database, Incident: in.Incident, Playbook: cmp.Or(in.Playbook, "DatabaseCorruption"), Outcome: in.Outcome, Summary: in.Summary,
 		Detected: report.Moment{At: in.DetectedAt}, Since: report.Moment{At: in.Since},
 		Stopped: report.Moment{At: in.StoppedAt}, Healthy: report.Moment{At: in.HealthyAt},
 		RTOTarget: in.RTO, RPOTarget: in.RPO, Restored: in.Restored, Warnings: in.Warnings,
@@ -174,6 +175,7 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 	names := map[string]string{
 		"DumpDatabase": "Dump", "CheckBackup": "Check", "StageBackup": "Stage", "ProveStaging": "Prove", "StopApplication": "Stop",
 		"SwapCollections": "Swap", "VerifyRestored": "Verify", "StartApplication": "Start", "SendBatch": "Mail",
+		"FindMissing": "Search", "PlanUndelete": "Preview", "UndeleteDocuments": "Put back", "VerifyUndelete": "Read back", "UndoUndelete": "Take out",
 	}
 	for _, s := range spans {
 		if name := names[s.activity]; name != "" {

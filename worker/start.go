@@ -67,13 +67,17 @@ func (s *Starter) echoes(ctx context.Context, id string, a alert.Alert) (bool, e
 // Start starts a playbook by its name. It fails with *AlreadyRunningError where the target's incident or restore runs already.
 func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (client.WorkflowRun, error) {
 	id := map[string]string{
+		"AccidentalDeletion": workflows.IncidentID(target),
 		"DatabaseCorruption": workflows.IncidentID(target),
 		"Restore":            workflows.RestoreID(target),
 		"Backup":             "backup/" + target,
 		"BackupMonitor":      "monitor/" + target,
 	}[playbook]
 	if id == "" {
-		return nil, fmt.Errorf("no playbook %q: there are Backup, BackupMonitor, DatabaseCorruption and Restore", playbook)
+		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption and Restore", playbook)
+	}
+	if d, ok := in.(workflows.DeletionInput); ok && d.DryRun {
+		id = workflows.DryRunID(target)
 	}
 	o := s.options(id, playbook+" of "+target)
 	o.WorkflowExecutionErrorWhenAlreadyStarted = true

@@ -161,6 +161,8 @@ func RegisterWorkflows(r registry) {
 		"Backup":             workflows.Backup,
 		"Restore":            workflows.Restore,
 		"DatabaseCorruption": workflows.DatabaseCorruption,
+		"AccidentalDeletion": workflows.AccidentalDeletion,
+		"Undelete":           workflows.Undelete,
 		"IncidentReport":     workflows.IncidentReport,
 		"BackupMonitor":      workflows.BackupMonitor,
 	} {
@@ -171,7 +173,7 @@ func RegisterWorkflows(r registry) {
 // RegisterActivities registers every step under its stable name. Histories hold these names: they never change.
 func RegisterActivities(r worker.ActivityRegistry, base activities.Base) {
 	data, catalog := &activities.Data{Base: base}, &activities.Catalog{Base: base}
-	app := &activities.Application{Base: base}
+	app, lost := &activities.Application{Base: base}, &activities.Undelete{Base: base}
 	link := func(id, run string) string { return UILink(base.Config, Namespace(), id, run) }
 	mail := &activities.Mail{Base: base, Link: link}
 	incident, target := &activities.Incident{Base: base, Link: link}, &activities.Target{Base: base}
@@ -204,6 +206,14 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base) {
 		"FreezeMails":      mail.FreezeMails,
 		"SendBatch":        mail.SendBatch,
 		"TellPeople":       mail.TellPeople,
+
+		"BackupsToCompare":  lost.BackupsToCompare,
+		"ReadDeletions":     lost.ReadDeletions,
+		"FindMissing":       lost.FindMissing,
+		"PlanUndelete":      lost.PlanUndelete,
+		"UndeleteDocuments": lost.UndeleteDocuments,
+		"VerifyUndelete":    lost.VerifyUndelete,
+		"UndoUndelete":      lost.UndoUndelete,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}

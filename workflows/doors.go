@@ -16,6 +16,7 @@ const (
 	DoorApprove      = "approve"
 	DoorReject       = "reject"
 	DoorChooseBackup = "choose-backup"
+	DoorNarrow       = "narrow"
 	DoorDecide       = "decide"
 	DoorAbort        = "abort"
 	DoorPostReport   = "post-report"
@@ -39,10 +40,11 @@ const (
 // Answer is what a person sends through any door. By and Reason are required and self-asserted: the Temporal UI sends no
 // identity with an Update.
 type Answer struct {
-	Door   string    `json:"door,omitempty"` // filled in by the playbook
-	Plan   string    `json:"plan,omitempty"`
-	Backup string    `json:"backup,omitempty"`
-	Choice Choice    `json:"choice,omitempty"`
+	Door   string `json:"door,omitempty"` // filled in by the playbook
+	Plan   string `json:"plan,omitempty"`
+	Backup string `json:"backup,omitempty"`
+	Choice Choice `json:"choice,omitempty"`
+	Narrowing
 	By     string    `json:"by"`
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at,omitzero"`      // filled in by the playbook
@@ -68,6 +70,12 @@ func (a Answer) validate(door string) error {
 		return missing("backup", `{"backup":"ID","by":"your name","reason":"…"} with an id that "runbook backups list" shows`)
 	case door == DoorDecide && a.Choice == "":
 		return missing("choice", `{"choice":"retry","by":"your name","reason":"…"}`)
+	case door == DoorNarrow:
+		if err := a.Narrowing.validate(); err != nil {
+			return err
+		}
+	}
+	switch {
 	case strings.TrimSpace(a.By) == "":
 		return missing("by", "your name; it stands in the report")
 	case strings.TrimSpace(a.Reason) == "":
@@ -81,8 +89,9 @@ type doors struct {
 	plan    string   // code of the plan that waits for approval; "" while none does
 	choices []Choice // offered by the question that waits; nil while none does
 	swapped bool     // choosing another backup is over
+	narrows bool     // what is to be put back can be narrowed, and rejected before there is a plan
 
-	verdict *Answer // to the plan: approve, reject or choose-backup
+	verdict *Answer // to the plan: approve, reject, choose-backup or narrow
 	choice  *Answer // to the question
 	abort   *Answer
 	said    []Answer // everything, denied answers too, in order
@@ -121,7 +130,9 @@ func (d *doors) take(a *Answer) (string, error) {
 		return "decided: " + string(a.Choice), nil
 	}
 	switch {
-	case d.plan == "" || d.verdict != nil:
+	case a.Door == DoorNarrow && !d.narrows:
+		return "", errors.New("there is nothing to narrow at the moment")
+	case d.plan == "" && (!d.narrows || a.Door == DoorApprove) || d.verdict != nil:
 		return "", errors.New("no plan waits for approval at the moment")
 	case a.Plan != "" && a.Plan != d.plan:
 		return "", fmt.Errorf("plan %s is not the one that waits for approval: read plan %s and approve that", a.Plan, d.plan)
@@ -133,6 +144,7 @@ func (d *doors) take(a *Answer) (string, error) {
 		DoorApprove:      "approved",
 		DoorReject:       "rejected: nothing will be changed",
 		DoorChooseBackup: "choosing " + a.Backup + ": a new plan follows",
+		DoorNarrow:       "narrowing: a new plan follows",
 	}[a.Door], nil
 }
 
@@ -149,6 +161,7 @@ var doorDescriptions = []struct{ name, text string }{
 	{DoorApprove, `Approve the plan: {"plan":"CODE","by":"your name","reason":"…"}`},
 	{DoorReject, `Reject the plan; nothing is changed: {"by":"your name","reason":"…"}`},
 	{DoorChooseBackup, `Restore from another backup: {"backup":"ID","by":"your name","reason":"…"}`},
+	{DoorNarrow, `Narrow what is to be put back: {"collections":["invoices"],"organization":"org_…","from":"2026-02-24T03:00:00Z","to":"…","ids":["inv_…"],"by":"your name","reason":"…"}`},
 	{DoorDecide, `Answer the question that is asked: {"choice":"retry","by":"your name","reason":"…"}`},
 	{DoorAbort, `Stop and undo what can be undone: {"by":"your name","reason":"…"}`},
 }

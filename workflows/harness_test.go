@@ -66,6 +66,9 @@ func newWorld(t *testing.T) *world {
 	w.RegisterWorkflowWithOptions(Backup, workflow.RegisterOptions{Name: "Backup"})
 	w.RegisterWorkflowWithOptions(IncidentReport, workflow.RegisterOptions{Name: "IncidentReport"})
 	w.RegisterWorkflowWithOptions(DatabaseCorruption, workflow.RegisterOptions{Name: "DatabaseCorruption"})
+	w.RegisterWorkflowWithOptions(AccidentalDeletion, workflow.RegisterOptions{Name: "AccidentalDeletion"})
+	w.RegisterWorkflowWithOptions(Undelete, workflow.RegisterOptions{Name: "Undelete"})
+	w.RegisterActivity(&activities.Undelete{})
 	for _, a := range []any{
 		&activities.Data{}, &activities.Catalog{}, &activities.Application{}, &activities.Mail{}, &activities.Incident{}, &activities.Target{},
 	} {

@@ -34,6 +34,9 @@ type IncidentResult struct {
 	MailsUnknown        int           `json:"mailsUnknown,omitempty"` // outcome never learned; listed for a person
 	Report              string        `json:"report,omitempty"`       // workflow id of the report
 	Warnings            []string      `json:"warnings,omitempty"`
+
+	// Undelete is what AccidentalDeletion did; it restores nothing else.
+	Undelete *UndeleteResult `json:"undelete,omitempty"`
 }
 
 const (
@@ -179,6 +182,12 @@ func (i *incident) how() *activities.Ended {
 	if i.result.Outcome != Recovered {
 		return nil
 	}
+	if u := i.result.Undelete; u != nil {
+		return &activities.Ended{
+			Beside: true, Restored: u.PutBack.Insert, RTO: time.Duration(i.result.RTOSeconds * float64(time.Second)), RTOTarget: i.snap.RTO,
+			Warnings: append(append([]string{}, u.Warnings...), i.result.Warnings...), ReportDue: i.result.DetectedAt.Add(i.snap.ReportWithin),
+		}
+	}
 	r := i.result.Restore
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	return &activities.Ended{
@@ -254,6 +263,7 @@ func (i *incident) merged() Status {
 		return s
 	}
 	s.Plan, s.Asked, s.Choices = i.forward.status.Plan, i.forward.status.Asked, i.forward.status.Choices
+	s.Missing = i.forward.status.Missing
 	s.Steps = nil
 	for _, st := range i.status.Steps {
 		if st.Name != i.bodyStep {

@@ -39,6 +39,10 @@ func decodeStrict(b []byte, into any) error {
 func fieldsOf(t reflect.Type) []string {
 	var names []string
 	for f := range t.Fields() {
+		if f.Anonymous && f.Tag.Get("json") == "" {
+			names = append(names, fieldsOf(f.Type)...)
+			continue
+		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
 			names = append(names, name)
@@ -62,13 +66,16 @@ func kindName(t reflect.Type) string {
 type Since string
 
 // time returns the moment, zero where none is given.
-func (s Since) time() (time.Time, error) {
+func (s Since) time() (time.Time, error) { return s.named("since") }
+
+// named is time, of the field of that name.
+func (s Since) named(field string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	t, err := time.Parse(time.RFC3339, string(s))
 	if err != nil {
-		return time.Time{}, fmt.Errorf("input field \"since\" must be a moment like 2026-02-24T03:12:00Z, not %q", string(s))
+		return time.Time{}, fmt.Errorf("input field %q must be a moment like 2026-02-24T03:12:00Z, not %q", field, string(s))
 	}
 	return t.UTC(), nil
 }

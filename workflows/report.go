@@ -15,6 +15,7 @@ import (
 type ReportInput struct {
 	Target     string          `json:"target"`
 	Incident   string          `json:"incident"`
+	Playbook   string          `json:"playbook,omitempty"`
 	DetectedAt time.Time       `json:"detectedAt"`
 	Since      time.Time       `json:"since,omitzero"` // when the damage began, where that is known
 	Result     *IncidentResult `json:"result,omitempty"`
@@ -162,7 +163,7 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 // draft is what the drafting step is told: it reads the rest from the histories.
 func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activities.DraftInput {
 	d := activities.DraftInput{
-		Target: in.Target, Incident: in.Incident, DetectedAt: in.DetectedAt, RPO: snap.RPO, RTO: snap.RTO,
+		Target: in.Target, Incident: in.Incident, Playbook: in.Playbook, DetectedAt: in.DetectedAt, RPO: snap.RPO, RTO: snap.RTO,
 		Database: snap.Database, Since: in.Since, Due: in.DetectedAt.Add(snap.ReportWithin),
 		Histories: []activities.Execution{{WorkflowID: in.Parent, RunID: in.ParentRun}},
 	}
@@ -177,7 +178,12 @@ func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activitie
 		return d
 	}
 	d.Outcome, d.Summary = string(r.Outcome), r.Summary
-	d.Plan, d.ApprovedBy = r.Restore.Plan, r.Restore.ApprovedBy
+	if u := r.Undelete; u != nil {
+		u.report(&d)
+	}
+	if r.Undelete == nil {
+		d.Plan, d.ApprovedBy = r.Restore.Plan, r.Restore.ApprovedBy
+	}
 	d.Backup, d.SafetyDump, d.EmergencyDump = r.Restore.Backup, r.Restore.SafetyDump, r.EmergencyDump
 	d.StoppedAt, d.HealthyAt = r.Restore.StoppedAt, r.Restore.HealthyAt
 	d.Restored, d.Lost, d.AuditMerged = r.Restore.DocumentsRestored, r.Restore.DocumentsLost, r.Restore.AuditMerged
@@ -185,7 +191,11 @@ func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activitie
 	d.Organizations, d.MailsSent, d.MailsUndeliverable, d.MailsUnknown = r.OrganizationsActive, r.MailsSent, r.MailsUndeliverable, r.MailsUnknown
 	d.Warnings = append(append(d.Warnings, r.Restore.Warnings...), r.Warnings...)
 	for _, a := range r.Restore.Answers {
-		d.Answers = append(d.Answers, activities.Answer{At: a.At, Door: a.Door, By: a.By, Reason: a.Reason, Denied: a.Denied})
+		d.Answers = append(d.Answers, a.reported())
 	}
 	return d
+}
+
+func (a Answer) reported() activities.Answer {
+	return activities.Answer{At: a.At, Door: a.Door, By: a.By, Reason: a.Reason, Denied: a.Denied}
 }

@@ -84,17 +84,13 @@ const (
 
 // restore is one attempt at bringing a backup back: stage, prove, swap.
 type restore struct {
-	doors
-	announcer
+	asking
 	in       RestoreInput
-	snap     activities.Snapshot
 	attempt  activities.Attempt
-	status   Status
 	stop     workflow.CancelFunc // cancels the work in hand, until the swap
 	plan     activities.Plan
 	backup   activities.BackupRef
 	excluded []string // backups that failed, or that a person passed over
-	wanted   string   // the backup named with the latest decision
 	// what has been done, and so must be undone or said
 	leased  bool
 	cleared bool // no half-made swap of an earlier attempt is left
@@ -105,7 +101,6 @@ type restore struct {
 	staged      bool
 	stopped     bool
 	heeded      bool // an abort after the swap was asked about
-	asked       int  // questions and mails so far: part of each mail's key
 	result      RestoreResult
 }
 
@@ -125,7 +120,7 @@ func Restore(ctx workflow.Context, in RestoreInput) (RestoreResult, error) {
 		err := asChild(ctx, snap, RestoreID(snap.Target), Restore, in, &result)
 		return result, err
 	}
-	r := &restore{in: in, snap: snap}
+	r := &restore{in: in, asking: asking{snap: snap}}
 	if err := r.setup(ctx); err != nil {
 		return RestoreResult{}, err
 	}
@@ -137,6 +132,7 @@ func (r *restore) setup(ctx workflow.Context) error {
 	if r.in.Incident == "" {
 		r.in.Incident = incidentID(ctx)
 	}
+	r.incident = r.in.Incident
 	r.attempt = activities.Attempt{Target: r.snap.Target, Incident: r.in.Incident, Run: info.OriginalRunID}
 	r.emergency = r.in.Emergency
 	r.result = RestoreResult{Target: r.snap.Target, Incident: r.in.Incident}

@@ -12,9 +12,21 @@ import (
 	"github.com/battwheels/runbook/activities"
 )
 
+// asking is what a body has that people steer: its page, its questions, and what they said.
+type asking struct {
+	doors
+	announcer
+	snap     activities.Snapshot
+	incident string
+	status   Status
+	wanted   string // the backup named with the latest decision
+	asked    int    // questions and mails so far: part of each mail's key
+	warnings []string
+}
+
 // settle runs a step until it succeeds, and asks a person when it fails for good. It returns "" when the step is done,
 // or the choice that was made instead of trying again.
-func (r *restore) settle(ctx workflow.Context, step string, do func(workflow.Context) (string, error), choices ...Choice) (Choice, error) {
+func (r *asking) settle(ctx workflow.Context, step string, do func(workflow.Context) (string, error), choices ...Choice) (Choice, error) {
 	for {
 		r.begin(ctx, step)
 		note, err := do(ctx)
@@ -43,7 +55,7 @@ func (r *restore) settle(ctx workflow.Context, step string, do func(workflow.Con
 }
 
 // ask puts a question to the people on call and waits for decide, however long it takes. It escalates while nobody answers.
-func (r *restore) ask(ctx workflow.Context, question string, choices ...Choice) (Choice, error) {
+func (r *asking) ask(ctx workflow.Context, question string, choices ...Choice) (Choice, error) {
 	r.choices, r.choice = choices, nil
 	r.status.Choices = choices
 	r.status.Asked = fmt.Sprintf("%s\n\nSend the Update `decide` with one of: `%s`, or run\n`runbook decide %s --choice %s --by YOU --reason WHY`",
@@ -92,7 +104,7 @@ func (r *restore) approval(ctx workflow.Context) (Answer, error) {
 const escalations = 6
 
 // await mails the question to the people on call, then waits for the answer and escalates while there is none.
-func (r *restore) await(ctx workflow.Context, question string, answered func() bool) error {
+func (r *asking) await(ctx workflow.Context, question string, answered func() bool) error {
 	r.asked++
 	r.mail(ctx, activities.MailAsk, question, r.asked, 0)
 	wait := r.snap.EscalateAfter
@@ -108,11 +120,11 @@ func (r *restore) await(ctx workflow.Context, question string, answered func() b
 }
 
 // mail tells the people inside. The restore does not wait for it, nor fail with it: the mail service may be down.
-func (r *restore) mail(ctx workflow.Context, kind activities.MailKind, question string, number, escalation int) {
+func (r *asking) mail(ctx workflow.Context, kind activities.MailKind, question string, number, escalation int) {
 	in := activities.TellInput{
-		Target: r.snap.Target, Incident: r.in.Incident, Kind: kind, Question: question,
-		Key:  fmt.Sprintf("%s-%s-%d-%d", r.in.Incident, kind, number, escalation),
-		Plan: r.status.Plan, Choices: choiceNames(r.choices), Asked: workflow.Now(ctx).UTC(), WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID,
+		Target: r.snap.Target, Incident: r.incident, Kind: kind, Question: question,
+		Key:  fmt.Sprintf("%s-%s-%d-%d", r.incident, kind, number, escalation),
+		Plan: r.status.Plan, Choices: choiceNames(r.choices), Narrow: r.narrows, Asked: workflow.Now(ctx).UTC(), WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID,
 	}
 	workflow.GoNamed(ctx, "mail", func(ctx workflow.Context) {
 		err := workflow.ExecuteActivity(patient(ctx, r.snap.HostQueue, "Mail the people on call: "+string(kind)), mails.TellPeople, in).Get(ctx, nil)
@@ -224,20 +236,21 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 	if err := lastWords(ctx); err != nil {
 		r.warn("Some answers were not heard to the end: " + message(err))
 	}
+	res.Warnings = r.warnings
 	return *res
 }
 
-func (r *restore) begin(ctx workflow.Context, step string) {
+func (r *asking) begin(ctx workflow.Context, step string) {
 	r.status.begin(step)
 	r.publish(ctx)
 }
 
-func (r *restore) end(ctx workflow.Context, step string, state StepState, note string) {
+func (r *asking) end(ctx workflow.Context, step string, state StepState, note string) {
 	r.status.end(step, state, note)
 	r.publish(ctx)
 }
 
-func (r *restore) step(name string) Step {
+func (r *asking) step(name string) Step {
 	for _, s := range r.status.Steps {
 		if s.Name == name {
 			return s
@@ -247,12 +260,12 @@ func (r *restore) step(name string) Step {
 }
 
 // publish shows the status here, and has it told to the playbook that runs this restore.
-func (r *restore) publish(ctx workflow.Context) {
+func (r *asking) publish(ctx workflow.Context) {
 	publish(ctx, r.status, r.snap.SearchAttributes)
 	r.news = true
 }
 
-func (r *restore) warn(text string) { r.result.Warnings = append(r.result.Warnings, text) }
+func (r *asking) warn(text string) { r.warnings = append(r.warnings, text) }
 
 // explain is an error as a sentence for the person who must decide.
 func explain(err error) string {

@@ -145,7 +145,7 @@ func (r *restore) prove(ctx workflow.Context) (string, error) {
 func (r *restore) drawPlan(ctx workflow.Context) (string, error) {
 	err := workflow.ExecuteActivity(
 		long(ctx, r.snap.HostQueue, "Draw the plan: what comes back, what changes, what leaves", time.Hour),
-		data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.emergency, Warnings: r.result.Warnings}).Get(ctx, &r.plan)
+		data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.emergency, Warnings: r.warnings}).Get(ctx, &r.plan)
 	return "", err
 }
 
@@ -214,7 +214,7 @@ func (r *restore) recount(ctx workflow.Context) (Outcome, error) {
 	choice, err := r.settle(ctx, stepSafety, func(ctx workflow.Context) (string, error) {
 		err := workflow.ExecuteActivity(
 			long(ctx, r.snap.HostQueue, "Count again what the swap would cost", time.Hour),
-			data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.safety, Warnings: r.result.Warnings}).Get(ctx, &now)
+			data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.safety, Warnings: r.warnings}).Get(ctx, &now)
 		return r.step(stepSafety).Note, err
 	}, Retry, GiveUp)
 	if err != nil || choice == GiveUp {

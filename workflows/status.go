@@ -38,6 +38,8 @@ type Status struct {
 	Phase    string           `json:"phase"`
 	Steps    []Step           `json:"steps"`
 	Plan     *activities.Plan `json:"plan,omitempty"`
+	// Missing is what an undelete has found.
+	Missing *activities.Missing `json:"missing,omitempty"`
 	// Asked is the question that waits for a person, empty where none does; Choices are the answers to decide.
 	Asked   string   `json:"asked,omitempty"`
 	Choices []Choice `json:"choices,omitempty"`
@@ -82,8 +84,13 @@ func (s Status) Markdown() string {
 	for _, st := range s.Steps {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", icons[st.State], st.Name, cell(st.Note))
 	}
-	if s.Plan != nil {
+	switch {
+	case s.Plan != nil && s.Plan.Undelete != nil:
+		b.WriteString("\n" + undeleteMarkdown(*s.Plan, detailsLimit-b.Len()-10))
+	case s.Plan != nil:
 		b.WriteString("\n" + planMarkdown(*s.Plan, detailsLimit-b.Len()-10))
+	case s.Missing != nil:
+		b.WriteString("\n" + missingMarkdown(*s.Missing, detailsLimit-b.Len()-10))
 	}
 	if s.Alerts > 1 {
 		fmt.Fprintf(&b, "\n%d alerts belong to this incident.\n", s.Alerts)

@@ -78,6 +78,52 @@ func (a *app) door(v verb) *cobra.Command {
 	return c
 }
 
+// narrow is a door, too; what it sends is more than a word.
+func (a *app) narrow() *cobra.Command {
+	var ans workflows.Answer
+	c := &cobra.Command{
+		Use:   workflows.DoorNarrow + " [TARGET]",
+		Short: "Narrow what AccidentalDeletion is to put back",
+		Long: `Narrow what AccidentalDeletion is to put back. All that is given must be met, and each narrowing replaces the one before
+it. A new plan with a new code follows. "runbook status" shows what was found.
+
+` + exitHelp,
+		Example: `  runbook narrow battwheels --collection invoices --organization org_1f2e --reason "deleted by mistake on Tuesday"
+  runbook narrow battwheels --id inv_04ab,inv_04ac --by "Asha" --reason "the two that the customer named"`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.loadLenient()
+			if err != nil {
+				return err
+			}
+			target, _, err := a.target(cfg, args)
+			if err != nil {
+				return err
+			}
+			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
+				id, err := running(ctx, c, workflows.IncidentID(target), workflows.RestoreID(target))
+				if err != nil {
+					return err
+				}
+				return a.knock(ctx, cmd.OutOrStdout(), c, id, workflows.DoorNarrow, ans)
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&ans.Collections, "collection", nil, "only from these collections; their dependants come along")
+	f.StringVar(&ans.Organization, "organization", "", "only this organization's documents, by its id")
+	f.StringVar((*string)(&ans.From), "from", "", "deleted at this moment or later, like 2026-02-24T09:00:00Z")
+	f.StringVar((*string)(&ans.To), "to", "", "deleted at this moment or before")
+	f.StringSliceVar(&ans.IDs, "id", nil, "only these documents, by the application's id or by _id")
+	f.StringSliceVar(&ans.DeletedBy, "deleted-by", nil, "only what these users deleted, by their ids: needs an audit entry")
+	f.BoolVar(&ans.Alone, "alone", false, "without the documents that depend on the chosen ones")
+	f.BoolVar(&ans.Earlier, "earlier", false, "with dependants that vanished earlier, too")
+	f.StringVar(&ans.By, "by", whoami(), "your name; it stands in the report")
+	f.StringVar(&ans.Reason, "reason", "", "why; it stands in the report")
+	must(c.MarkFlagRequired("reason"))
+	return c
+}
+
 func (a *app) postReport() *cobra.Command {
 	var p workflows.Posting
 	c := &cobra.Command{

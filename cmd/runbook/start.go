@@ -15,19 +15,24 @@ import (
 	"github.com/battwheels/runbook/workflows"
 )
 
-var playbooks = []string{"Backup", "BackupMonitor", "DatabaseCorruption", "Restore"}
+var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "Restore"}
 
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
+	var deletion workflows.DeletionInput
 	var wait bool
 	c := &cobra.Command{
 		Use:   "start PLAYBOOK [TARGET]",
 		Short: "Start a playbook: " + strings.Join(playbooks, ", "),
-		Long: `Start a playbook. DatabaseCorruption and Restore ask for approval of a plan before they change anything live.
+		Long: `Start a playbook. AccidentalDeletion, DatabaseCorruption and Restore ask for approval of a plan before they change
+anything live. AccidentalDeletion puts single documents back while the application runs; for a whole collection or
+database, start Restore.
 
 ` + exitHelp,
 		Example: `  runbook start Backup battwheels --wait
   runbook start DatabaseCorruption battwheels --since 2026-02-24T03:12:00Z --reason "invoices unreadable"
+  runbook start AccidentalDeletion battwheels --since 2026-02-24T09:00:00Z --collection invoices --organization org_1f2e
+  runbook start AccidentalDeletion battwheels --since 2026-02-24T09:00:00Z --dry-run --wait
   runbook start Restore battwheels --backup 20260223T020000Z-scheduled-3f9a2c`,
 		Args:      cobra.RangeArgs(1, 2),
 		ValidArgs: playbooks,
@@ -43,7 +48,9 @@ func (a *app) start() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			deletion.Target, deletion.Backup, deletion.Since, deletion.By, deletion.Reason = target, backup, workflows.Since(since), by, reason
 			in := map[string]any{
+				"AccidentalDeletion": deletion,
 				"Backup":             workflows.BackupInput{Target: target},
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
@@ -67,8 +74,13 @@ func (a *app) start() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&backup, "backup", "", "id of the backup to restore (default the newest proven one)")
+	c.Flags().StringVar(&backup, "backup", "", "id of the backup to restore (default the newest proven one), or to compare with")
 	c.Flags().StringVar(&since, "since", "", "when the damage began, like 2026-02-24T03:12:00Z: only older backups are chosen")
+	c.Flags().StringVar((*string)(&deletion.Until), "until", "", "AccidentalDeletion: when the deleting had ended")
+	c.Flags().StringSliceVar(&deletion.Collections, "collection", nil, "AccidentalDeletion: only from these collections")
+	c.Flags().StringVar(&deletion.Organization, "organization", "", "AccidentalDeletion: only this organization's documents")
+	c.Flags().StringSliceVar(&deletion.IDs, "id", nil, "AccidentalDeletion: only these documents, by the application's id or by _id")
+	c.Flags().BoolVar(&deletion.DryRun, "dry-run", false, "AccidentalDeletion: search and plan only; nothing is written, nobody is told")
 	c.Flags().StringVar(&by, "by", whoami(), "your name")
 	c.Flags().StringVar(&reason, "reason", "", "why")
 	c.Flags().BoolVar(&wait, "wait", false, "wait for the end, and print the result")
@@ -96,7 +108,7 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	if healthy, ok := result["healthy"].(bool); ok && !healthy {
 		return found("the backups are not as they should be")
 	}
-	if o, ok := result["outcome"].(string); ok && o != string(workflows.Recovered) {
+	if o, ok := result["outcome"].(string); ok && o != string(workflows.Recovered) && o != string(workflows.Planned) {
 		return found("not recovered: %s", o)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	enums "go.temporal.io/api/enums/v1"
@@ -13,6 +14,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
+	"github.com/battwheels/runbook/activities"
 	"github.com/battwheels/runbook/workflows"
 )
 
@@ -132,7 +134,11 @@ func (s targetStatus) write(w io.Writer) {
 			fmt.Fprintf(w, "      %s\n", st.Note)
 		}
 	}
-	if p := s.Status.Plan; p != nil && s.Running != "" {
+	if p := s.Status.Plan; p != nil && p.Undelete != nil && s.Running != "" {
+		writeUndelete(w, p)
+	} else if m := s.Status.Missing; m != nil && p == nil && s.Running != "" {
+		writeMissing(w, m)
+	} else if p != nil && s.Running != "" {
 		fmt.Fprintf(w, "\nPlan %s: put back %s\n", p.Code, p.Backup.ID)
 		fmt.Fprintf(w, "  %d documents in %d collections\n", p.Backup.Documents, p.Backup.Collections)
 		if p.RadiusKnown {
@@ -148,4 +154,30 @@ func (s targetStatus) write(w io.Writer) {
 	if s.Status.Result != "" {
 		fmt.Fprintln(w, "\n"+s.Status.Result)
 	}
+}
+
+// writeMissing is the table from which people narrow.
+func writeMissing(w io.Writer, m *activities.Missing) {
+	fmt.Fprintf(w, "\n%d documents stood in a backup and are absent now:\n", m.Documents)
+	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", "there at", "absent at", "documents", "audited")
+	for _, g := range m.Groups {
+		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9d %9d\n", g.Collection, g.Organization,
+			g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), g.Documents, g.Audited)
+	}
+	if m.More > 0 {
+		fmt.Fprintf(w, "  and %d more groups, in %s\n", m.More, m.Folder)
+	}
+}
+
+func writeUndelete(w io.Writer, p *activities.Plan) {
+	u := p.Undelete
+	fmt.Fprintf(w, "\nPlan %s: put %d documents back, %d of them dependants of others, while the application runs\n", p.Code, u.Insert, u.Dependants)
+	fmt.Fprintf(w, "  left as they stand: %d there already, %d newer, %d made anew, %d in conflict, %d expired\n", u.There, u.Newer, u.Recreated, u.Conflict, u.Expired)
+	for _, c := range u.Collections {
+		fmt.Fprintf(w, "  %-28s %9d\n", c.Collection, c.Insert)
+	}
+	for _, warning := range p.Warnings {
+		fmt.Fprintln(w, "  !", warning)
+	}
+	fmt.Fprintln(w, "  each by its _id:", u.File)
 }

@@ -65,6 +65,7 @@ type Decision struct {
 	Target, Incident string
 	Question         string
 	Choices          []Choice
+	Actions          []Action // where it is answered by other verbs than decide
 	Link             string
 	Asked            time.Time
 	Deadline         time.Time
@@ -80,6 +81,7 @@ var choiceMeans = map[string]string{
 	"other-backup":        "Start over with another backup; add --backup BACKUP to name it.",
 	"roll-back":           "Put the database back as it was before the swap.",
 	"without-safety-dump": "Go on without a safety dump of what is there now.",
+	"carry-on":            "Leave things as they are now, and go on.",
 	"give-up":             "End the playbook here and leave things as they are.",
 }
 
@@ -105,6 +107,7 @@ type Done struct {
 
 	Backup         string
 	BackupAt       time.Time
+	Beside         bool  // single documents were put back, while the application went on
 	Restored, Left int64 // documents put back; documents that the backup did not have
 	Downtime       time.Duration
 	RTO, RTOTarget time.Duration // zero where unknown or none

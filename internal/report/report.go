@@ -83,6 +83,7 @@ type Statement struct{ Text, Event string }
 // Plan is the plan that was carried out, or rejected.
 type Plan struct {
 	Code        string
+	Text        string // what it did, where it was no restore of a whole backup
 	Backup      string
 	BackupAt    time.Time
 	State       string // of the backup: verified, restored

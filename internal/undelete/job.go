@@ -48,6 +48,9 @@ const (
 	verifiedFile  = "verified.jsonl"  // Verify: what is not as it was put back
 )
 
+// ExplainedFile is the list that Explain makes, for a step that no longer has its result at hand.
+const ExplainedFile = explainedFile
+
 // A batch of documents is as much as one command carries well.
 const (
 	batchDocuments = 500

@@ -1,0 +1,77 @@
+package activities
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/battwheels/runbook/internal/mail"
+	"github.com/battwheels/runbook/internal/report"
+	"github.com/battwheels/runbook/internal/undelete"
+)
+
+// PutBack is what an undelete did, for the report.
+type PutBack struct {
+	Backups  []string `json:"backups"`
+	Missing  int64    `json:"missing"`
+	Audited  int64    `json:"audited"`
+	Narrowed string   `json:"narrowed,omitempty"`
+	undelete.Outcomes
+	Undone *undelete.Undone `json:"undone,omitempty"`
+}
+
+// citeUndelete tells what AccidentalDeletion did, each statement with the event that it rests on.
+func citeUndelete(f *report.Facts, in DraftInput, spans []span) {
+	p := in.Undelete
+	if p == nil {
+		return
+	}
+	say := func(list *[]report.Statement, activity, format string, args ...any) {
+		if s := last(spans, activity); s.event != "" {
+			*list = append(*list, report.Statement{Text: fmt.Sprintf(format, args...), Event: s.event})
+		}
+	}
+	if in.Plan != "" {
+		text := fmt.Sprintf("%d deleted documents, put back beside what is there while the application ran.", p.Insert)
+		if p.Narrowed != "" {
+			text += " Narrowed to: " + p.Narrowed + "."
+		}
+		f.Plan = &report.Plan{Code: in.Plan, Text: text, Event: last(spans, "PlanUndelete").event}
+	}
+	say(&f.Verified, "FindMissing", "The backups %s were read to their proven ends and compared with the database: %d documents that stood in one were absent; audit entries tell of %d of these.",
+		strings.Join(p.Backups, ", "), p.Missing, p.Audited)
+	say(&f.Verified, "VerifyUndelete", "Every document that was put back was read again and compared with the backup byte for byte.")
+	say(&f.Kept, "UndeleteDocuments", "%d documents were inserted, each named in the undo file before. Left as they stood: %d there already, %d with a newer document in their place, %d made anew, %d in conflict with a unique key, %d expired.",
+		p.Insert, p.There, p.Newer, p.Recreated, p.Conflict, p.Expired)
+	if u := p.Undone; u != nil {
+		say(&f.Kept, "UndoUndelete", "%d of the documents were taken out again; %d had been changed since and stayed, %d were gone already.", u.Removed, u.Changed, u.Gone)
+	}
+}
+
+// askToNarrow words the mail that asks which documents are meant, or, where there is a plan, for its approval.
+func askToNarrow(d *mail.Decision, p *Plan) {
+	run := func(label, format string, args ...any) {
+		d.Actions = append(d.Actions, mail.Action{Label: label, Command: fmt.Sprintf("runbook "+format+` --by "YOUR NAME" --reason "WHY"`, args...)})
+	}
+	if p != nil {
+		d.Question = p.question()
+		run("Go ahead", "approve %s --plan %s", d.Target, p.Code)
+	} else {
+		d.Actions = append(d.Actions, mail.Action{Label: "See what is missing", Command: "runbook status " + d.Target})
+	}
+	run("Narrow it", "narrow %s --collection COLLECTION --organization ORGANIZATION", d.Target)
+	run("Change nothing", "reject %s", d.Target)
+}
+
+// question is what the mail that asks for approval tells of the plan.
+func (p *Plan) question() string {
+	u := p.Undelete
+	text := fmt.Sprintf("Plan %s puts %d deleted documents back (%d of them dependants of others) while the application runs; nothing that stands there changes.",
+		p.Code, u.Insert, u.Dependants)
+	if u.Filter != "" {
+		text += " Narrowed to: " + u.Filter + "."
+	}
+	if left := u.Documents - u.Insert; left > 0 {
+		text += fmt.Sprintf(" %d others stay out: there already, newer, made anew, in conflict, or expired.", left)
+	}
+	return strings.Join(append([]string{text}, p.Warnings...), " ")
+}

@@ -1,0 +1,53 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/battwheels/runbook/activities"
+)
+
+// missingMarkdown draws the table from which a person narrows: the largest groups that fit.
+func missingMarkdown(m activities.Missing, limit int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "### %s documents stood in a backup and are absent\n", count(m.Documents))
+	if m.Lost > 0 {
+		fmt.Fprintf(&b, "%s more were made and deleted since the newest backup, and stand nowhere.\n", count(m.Lost))
+	}
+	b.WriteString("\n| Collection | Organization | Vanished between | | Documents | Audited |\n|---|---|---|---|---:|---:|\n")
+	const more = "\n%d more groups, all in groups.json\n"
+	for i, g := range m.Groups {
+		line := fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", cell(g.Collection), cell(g.Organization),
+			g.From.UTC().Format("01-02 15:04:05"), g.To.UTC().Format("01-02 15:04:05"), count(g.Documents), count(g.Audited))
+		if b.Len()+len(line)+len(more)+8 > limit {
+			fmt.Fprintf(&b, more, len(m.Groups)-i+m.More)
+			return clip(b.String(), limit)
+		}
+		b.WriteString(line)
+	}
+	if m.More > 0 {
+		fmt.Fprintf(&b, more, m.More)
+	}
+	return clip(b.String(), limit)
+}
+
+// undeleteMarkdown draws the plan of an undelete.
+func undeleteMarkdown(p activities.Plan, limit int) string {
+	var b strings.Builder
+	u := p.Undelete
+	fmt.Fprintf(&b, "### Plan `%s`\nPut back **%s documents**, %s of them dependants of others, while the application runs. Nothing that is there changes.\n\n",
+		p.Code, count(u.Insert), count(u.Dependants))
+	if u.Filter != "" {
+		fmt.Fprintf(&b, "Narrowed to: %s\n\n", u.Filter)
+	}
+	for _, w := range p.Warnings {
+		fmt.Fprintf(&b, "❗ %s\n\n", w)
+	}
+	b.WriteString("| Collection | Come back | There | Newer there | Made anew | Conflict | Expired |\n|---|---:|---:|---:|---:|---:|---:|\n")
+	for _, c := range u.Collections {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", cell(c.Collection), count(c.Insert), count(c.There), count(c.Newer),
+			count(c.Recreated), count(c.Conflict), count(c.Expired))
+	}
+	fmt.Fprintf(&b, "\nEach of them by its _id: `%s`\n", u.File)
+	return clip(b.String(), limit)
+}

@@ -1,0 +1,605 @@
+package workflows
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/battwheels/runbook/activities"
+	"github.com/battwheels/runbook/internal/undelete"
+)
+
+// UndeleteInput starts Undelete. Every field may be left out.
+type UndeleteInput struct {
+	Target string `json:"target,omitempty"`
+	Backup string `json:"backup,omitempty"` // compare with this one; default all proven ones since From
+	Narrowing
+	Incident string `json:"incident,omitempty"` // set by the playbook that runs this as its child
+}
+
+// UnmarshalJSON refuses unknown fields.
+func (in *UndeleteInput) UnmarshalJSON(b []byte) error {
+	type plain UndeleteInput
+	return decodeStrict(b, (*plain)(in))
+}
+
+// The outcomes of an undelete beside those of a restore.
+const (
+	NothingMissing Outcome = "nothing missing"
+	Planned        Outcome = "planned" // a dry run
+)
+
+// UndeleteResult is what came of putting documents back.
+type UndeleteResult struct {
+	Outcome    Outcome            `json:"outcome"`
+	Summary    string             `json:"summary"`
+	Incident   string             `json:"incident"`
+	Target     string             `json:"target"`
+	Plan       *activities.Plan   `json:"plan,omitempty"` // the approved one, or that of a dry run
+	ApprovedBy string             `json:"approvedBy,omitempty"`
+	Backups    []string           `json:"backups,omitempty"` // that were compared, newest first
+	Missing    int64              `json:"missing"`           // documents that stood in one of them and are absent
+	Audited    int64              `json:"audited"`           // of these an audit entry tells
+	PutBack    undelete.Outcomes  `json:"putBack"`           // Insert came back; the others were left as they stood
+	Verified   *undelete.Verified `json:"verified,omitempty"`
+	Undone     *undelete.Undone   `json:"undone,omitempty"`
+	Folder     string             `json:"folder,omitempty"` // of the lists of documents
+	BackAt     time.Time          `json:"backAt,omitzero"`  // proven to stand there
+	Answers    []Answer           `json:"answers,omitempty"`
+	Warnings   []string           `json:"warnings,omitempty"`
+	Groups     []undelete.Group   `json:"groups,omitempty"` // of a dry run: the largest ones
+}
+
+// The steps of an undelete, in the words of the runbook.
+const (
+	stepAudit    = "Read the audit log"
+	stepFind     = "Find what is missing"
+	stepNarrow   = "Narrow it down"
+	stepUndelete = "Put the documents back"
+	stepReadBack = "Read them back"
+	stepReview   = "A person looks at it"
+	stepTakeBack = "Take them out again"
+)
+
+// reviewFor is how long the documents can be taken back by one answer before the incident closes.
+const reviewFor = time.Hour
+
+// undeletion is one attempt at putting documents back.
+type undeletion struct {
+	asking
+	in      UndeleteInput
+	dry     bool
+	attempt activities.Attempt
+	stop    workflow.CancelFunc // cancels the work in hand, until the first insert
+	since   time.Time
+	backups []string
+	plan    activities.Plan
+	leased  bool
+	heeded  bool // an abort after the first insert was asked about
+	result  UndeleteResult
+}
+
+// Undelete is the body of AccidentalDeletion: it searches, asks and puts back. It runs as restore/TARGET, like every body that
+// writes to a target's data, so that two can never work on one target.
+func Undelete(ctx workflow.Context, in UndeleteInput) (UndeleteResult, error) {
+	if _, err := in.filter(); err != nil {
+		return UndeleteResult{}, badInput(err)
+	}
+	snap, err := loadTarget(ctx, in.Target)
+	if err != nil {
+		return UndeleteResult{}, err
+	}
+	in.Target = snap.Target
+	if workflow.GetInfo(ctx).WorkflowExecution.ID != RestoreID(snap.Target) {
+		var result UndeleteResult
+		err := asChild(ctx, snap, RestoreID(snap.Target), Undelete, in, &result)
+		return result, err
+	}
+	u := newUndeletion(ctx, snap, in)
+	if err := u.setup(ctx); err != nil {
+		return UndeleteResult{}, err
+	}
+	return u.run(ctx)
+}
+
+func newUndeletion(ctx workflow.Context, snap activities.Snapshot, in UndeleteInput) *undeletion {
+	incident := cmp.Or(in.Incident, incidentID(ctx))
+	return &undeletion{
+		in: in, asking: asking{snap: snap, incident: incident, status: Status{Incident: incident, Target: snap.Target}},
+		attempt: activities.Attempt{Target: snap.Target, Incident: incident, Run: workflow.GetInfo(ctx).OriginalRunID},
+		result:  UndeleteResult{Target: snap.Target, Incident: incident},
+	}
+}
+
+func (u *undeletion) setup(ctx workflow.Context) error {
+	steps := []string{stepAudit, stepFind, stepNarrow, stepApprove, stepUndelete, stepReadBack, stepReview}
+	if u.dry {
+		steps = steps[:3]
+	}
+	for _, name := range steps {
+		u.status.Steps = append(u.status.Steps, Step{Name: name, State: Pending})
+	}
+	err := workflow.SetQueryHandlerWithOptions(ctx, QueryStatus, func() (Status, error) { return u.status, nil },
+		workflow.QueryHandlerOptions{Description: "What is done, what runs, and what is asked of people"})
+	if err != nil {
+		return fmt.Errorf("register query: %w", err)
+	}
+	hear := func(ctx workflow.Context, door string, a Answer) (string, error) { return u.hear(ctx, door, a) }
+	if err := openDoors(ctx, hear); err != nil {
+		return err
+	}
+	serveParent(ctx, hear)
+	u.announce(ctx, func() Status { return u.status })
+	workflow.GoNamed(ctx, "abort signal", func(ctx workflow.Context) {
+		for {
+			var a Answer
+			if !workflow.GetSignalChannel(ctx, DoorAbort).Receive(ctx, &a) {
+				return
+			}
+			_, _ = u.hear(ctx, DoorAbort, a) // a second abort changes nothing
+		}
+	})
+	return nil
+}
+
+// run is the runbook's scenario C, read from top to bottom. Until the first insert, abort and cancellation just end it; from
+// then on they lead to a question.
+func (u *undeletion) run(ctx workflow.Context) (UndeleteResult, error) {
+	before, stop := workflow.WithCancel(ctx)
+	u.stop = stop
+	workflow.GoNamed(ctx, "abort", func(gctx workflow.Context) {
+		if workflow.Await(gctx, func() bool { return u.abort != nil }) == nil && !u.swapped {
+			stop()
+		}
+	})
+	ended, err := u.prepare(before)
+	after, _ := workflow.NewDisconnectedContext(ctx)
+	if err != nil || ended != "" {
+		return u.untouched(after, ended, err)
+	}
+	ended, err = u.putBack(ctx, after)
+	if err != nil {
+		return u.finish(after, GaveUp, "The undelete failed while it wrote: "+explain(err)), err
+	}
+	return u.finish(after, ended, ""), nil
+}
+
+// prepare reads, searches and asks. An Outcome other than "" means that the undelete is over.
+func (u *undeletion) prepare(ctx workflow.Context) (Outcome, error) {
+	for {
+		for _, s := range []struct {
+			name string
+			do   func(workflow.Context) (string, error)
+		}{
+			{stepAudit, u.readAudit},
+			{stepFind, u.find},
+		} {
+			choice, err := u.settle(ctx, s.name, s.do, Retry, GiveUp)
+			if err != nil || choice == GiveUp {
+				return GaveUp, err
+			}
+		}
+		if u.result.Missing == 0 {
+			return NothingMissing, nil
+		}
+		again, ended, err := u.narrow(ctx)
+		if err != nil || ended != "" {
+			return ended, err
+		}
+		if !again {
+			return "", nil
+		}
+	}
+}
+
+// readAudit chooses the backups to compare with, and reads what the audit logs tell of deletions before anything else is done.
+// Logs that cannot be read end nothing: the backups are the better evidence.
+func (u *undeletion) readAudit(ctx workflow.Context) (string, error) {
+	var err error
+	if u.since, err = u.in.From.named("since"); err != nil {
+		return "", badInput(err)
+	}
+	var found activities.Comparable
+	err = workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Choose the proven backups to compare with", longest),
+		lost.BackupsToCompare, activities.ComparableInput{Attempt: u.attempt, Since: u.since, Want: u.in.Backup}).Get(ctx, &found)
+	if err != nil {
+		return "", err
+	}
+	u.backups = nil
+	for _, b := range found.Backups {
+		u.backups = append(u.backups, b.ID)
+	}
+	u.result.Backups = u.backups
+	var read activities.DeletionsRead
+	options := workflow.GetActivityOptions(long(ctx, u.snap.HostQueue, "Read the audit logs, before anything else", time.Hour))
+	few := retries
+	few.MaximumAttempts = 3
+	options.RetryPolicy = &few
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), lost.ReadDeletions, u.search()).Get(ctx, &read)
+	if err != nil && (ctx.Err() != nil || temporal.IsCanceledError(err)) {
+		return "", err
+	}
+	if err != nil {
+		u.warn("The audit logs could not be read: " + explain(err))
+		return "could not be read: the backups alone tell what is missing", nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(read.Unreadable)) {
+		u.warn("Audit log " + name + " could not be read: " + read.Unreadable[name])
+	}
+	note := fmt.Sprintf("%s deletions in %s entries since %s", count(read.Deletions), count(read.Entries), stamp(read.Since))
+	for _, by := range read.By[:min(len(read.By), 3)] {
+		note += fmt.Sprintf("; %s %s by %s", count(by.Entries), by.Type, cmp.Or(by.User, "nobody that it names"))
+	}
+	return note, nil
+}
+
+func (u *undeletion) search() activities.SearchInput {
+	return activities.SearchInput{Attempt: u.attempt, Backups: u.backups, Since: u.since}
+}
+
+// find compares the backups with the database.
+func (u *undeletion) find(ctx workflow.Context) (string, error) {
+	var m activities.Missing
+	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, fmt.Sprintf("Compare %d backups with the database", len(u.backups)), longest),
+		lost.FindMissing, u.search()).Get(ctx, &m)
+	if err != nil {
+		return "", err
+	}
+	u.status.Missing = &m
+	u.result.Missing, u.result.Audited, u.result.Folder = m.Documents, m.Audited, m.Folder
+	if u.dry {
+		u.result.Groups = m.Groups
+	}
+	if len(m.TooMany) > 0 {
+		u.warn("Too much is missing to be listed one by one: restore these collections whole: " + strings.Join(m.TooMany, ", "))
+	}
+	if len(m.Gone) > 0 {
+		u.warn("Not in the database any more: restore these collections whole: " + strings.Join(m.Gone, ", "))
+	}
+	return fmt.Sprintf("%s documents in %d groups, audit entries tell of %s", count(m.Documents), len(m.Groups)+m.More, count(m.Audited)), nil
+}
+
+// narrow lets a person narrow what was found, again and again, until a plan is approved. It returns true when another backup is
+// to be compared with.
+func (u *undeletion) narrow(ctx workflow.Context) (again bool, ended Outcome, err error) {
+	note := ""
+	for {
+		var said Answer
+		if u.in.says() || u.dry {
+			choice, err := u.settle(ctx, stepNarrow, u.drawPlan, Retry, GiveUp)
+			if err != nil || choice == GiveUp {
+				return false, GaveUp, err
+			}
+			note = "Nothing that fits can be put back: narrow it otherwise."
+			if u.plan.Undelete.Insert > 0 {
+				note = ""
+			}
+		}
+		if u.dry {
+			return false, Planned, nil
+		}
+		if note != "" || !u.in.says() {
+			said, err = u.askToNarrow(ctx, note)
+		} else {
+			said, err = u.approval(ctx)
+		}
+		if err != nil {
+			return false, "", err
+		}
+		switch said.Door {
+		case DoorReject:
+			u.end(ctx, stepApprove, Failed, "rejected by "+said.By)
+			return false, Rejected, nil
+		case DoorChooseBackup:
+			u.in.Backup = said.Backup
+			return true, "", nil
+		case DoorNarrow:
+			u.in.Narrowing = said.Narrowing
+			u.status.Plan = nil
+		default:
+			u.result.Plan, u.result.ApprovedBy = &u.plan, said.By
+			u.end(ctx, stepApprove, Done, fmt.Sprintf("plan %s approved by %s", u.plan.Code, said.By))
+			return false, "", nil
+		}
+	}
+}
+
+// drawPlan selects what fits, and looks at what putting that back would change.
+func (u *undeletion) drawPlan(ctx workflow.Context) (string, error) {
+	filter, err := u.in.filter()
+	if err != nil {
+		return "", badInput(err)
+	}
+	var p activities.Plan
+	err = workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Preview what would be put back", time.Hour),
+		lost.PlanUndelete, activities.PlanUndeleteInput{SearchInput: u.search(), Filter: filter}).Get(ctx, &p)
+	if err != nil {
+		return "", err
+	}
+	u.plan, u.status.Plan, u.result.Plan = p, &u.plan, &u.plan
+	return fmt.Sprintf("%s documents fit: %s", count(p.Undelete.Documents), cmp.Or(p.Undelete.Filter, "all that is missing")), nil
+}
+
+// askToNarrow shows the table of what is missing, and waits until somebody says which of it is meant.
+func (u *undeletion) askToNarrow(ctx workflow.Context, note string) (Answer, error) {
+	question := strings.TrimSpace(note + " Which of the documents below were deleted by mistake?")
+	u.status.Plan = nil
+	return u.verdictOn(ctx, stepNarrow, "", question, fmt.Sprintf(
+		"%s Send the Update `narrow` with `{\"collections\":[\"…\"],\"organization\":\"…\",\"from\":\"…\",\"to\":\"…\",\"ids\":[\"…\"],\"by\":\"your name\",\"reason\":\"…\"}` (one of them is enough), or run\n`runbook narrow %s --collection C --organization ORG --by YOU --reason WHY`\n\n`reject` ends it. All groups: `%s/groups.json`",
+		question, u.snap.Target, u.result.Folder))
+}
+
+// approval asks for the plan to be approved. No policy approves this by itself: which deletion was a mistake only people know.
+func (u *undeletion) approval(ctx workflow.Context) (Answer, error) {
+	return u.verdictOn(ctx, stepApprove, u.plan.Code, "approve plan "+u.plan.Code, fmt.Sprintf(
+		"Read plan `%s` below. To go ahead, send the Update `approve` with `{\"plan\":\"%s\",\"by\":\"your name\",\"reason\":\"…\"}`, or run\n`runbook approve %s --plan %s --by YOU --reason WHY`\n\nThe application goes on, and nothing has been written so far. `narrow` gives another plan, `reject` ends it.",
+		u.plan.Code, u.plan.Code, u.snap.Target, u.plan.Code))
+}
+
+func (u *undeletion) verdictOn(ctx workflow.Context, step, plan, question, asked string) (Answer, error) {
+	u.doors.plan, u.narrows, u.verdict = plan, true, nil
+	u.status.Asked = asked
+	u.begin(ctx, step)
+	err := u.await(ctx, question, func() bool { return u.verdict != nil })
+	u.doors.plan, u.narrows, u.status.Asked = "", false, ""
+	if err != nil {
+		return Answer{}, err
+	}
+	a := *u.verdict
+	u.verdict = nil
+	return a, nil
+}
+
+// putBack writes, proves, and lets a person look. A cancellation from now on becomes a question.
+func (u *undeletion) putBack(root, ctx workflow.Context) (Outcome, error) {
+	u.swapped = true
+	for _, s := range []struct {
+		name    string
+		do      func(workflow.Context) (string, error)
+		choices []Choice
+	}{
+		{stepUndelete, u.insert, []Choice{Retry, RollBack, GiveUp}},
+		{stepReadBack, u.readBack, []Choice{Retry, CarryOn, RollBack}},
+	} {
+		choice, err := u.settle(ctx, s.name, s.do, s.choices...)
+		if err != nil {
+			return "", err
+		}
+		if choice == "" && !u.heeded && (u.abort != nil || root.Err() != nil) {
+			u.heeded = true
+			choice, err = u.ask(ctx, "You asked to stop, but documents have been put back. Carry on, or take them out again?", CarryOn, RollBack)
+			if err != nil {
+				return "", err
+			}
+		}
+		switch choice {
+		case RollBack:
+			return u.takeBack(ctx)
+		case GiveUp:
+			return GaveUp, nil
+		}
+	}
+	u.result.BackAt = workflow.Now(ctx).UTC()
+	return u.review(ctx)
+}
+
+// insert takes the lease, sees that nothing is half-way, and puts the documents back.
+func (u *undeletion) insert(ctx workflow.Context) (string, error) {
+	if !u.leased {
+		err := workflow.ExecuteActivity(quick(ctx, "Take the lease: nothing else may put data back"), data.AcquireLease,
+			activities.LeaseInput{Attempt: u.attempt, Purpose: "undelete " + u.incident}).Get(ctx, &u.attempt.Token)
+		if is(err, activities.LeaseHeld) {
+			// Whoever holds it will be done: the approved plan is worth a question.
+			return "", temporal.NewNonRetryableApplicationError(message(err), "Busy", err)
+		}
+		if err != nil {
+			return "", err
+		}
+		u.leased = true
+	}
+	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "See that no earlier swap was cut off half-way", time.Hour),
+		data.UndoHalfSwaps, activities.UndoInput{Attempt: u.attempt}).Get(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	var out undelete.Undeleted
+	err = workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Put back what is still absent, and nothing else", longest),
+		lost.UndeleteDocuments, u.selected()).Get(ctx, &out)
+	if err != nil {
+		return "", err
+	}
+	u.result.PutBack = out.Total
+	return putBackNote(out.Total), nil
+}
+
+func (u *undeletion) selected() activities.SelectedInput {
+	return activities.SelectedInput{SearchInput: u.search(), Selection: u.plan.Undelete.Selection}
+}
+
+func putBackNote(o undelete.Outcomes) string {
+	note := count(o.Insert) + " documents put back"
+	for _, x := range []struct {
+		n   int64
+		why string
+	}{
+		{o.There, "stood there already"}, {o.Newer, "have a newer document in their place"}, {o.Recreated, "were made anew"},
+		{o.Conflict, "have a unique key that another document holds"}, {o.Expired, "had expired"},
+	} {
+		if x.n > 0 {
+			note += fmt.Sprintf(", %s %s", count(x.n), x.why)
+		}
+	}
+	return note
+}
+
+// readBack proves that what was inserted stands there. The application's users may have changed some of it since: a person
+// judges that.
+func (u *undeletion) readBack(ctx workflow.Context) (string, error) {
+	var v undelete.Verified
+	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Read every document back and compare it with what was approved", time.Hour),
+		lost.VerifyUndelete, u.selected()).Get(ctx, &v)
+	if err != nil {
+		return "", err
+	}
+	u.result.Verified = &v
+	if !v.Whole {
+		return "", temporal.NewNonRetryableApplicationError(fmt.Sprintf(
+			"of what was put back, %s are as they were, %s have been changed since, %s deleted, %s are missing, %s have a twin under the same key, %s were not selected. They are listed in %s/%s",
+			count(v.Same), count(v.Changed), count(v.Gone), count(v.Missed), count(v.Doubled), count(v.Strange), u.result.Folder, v.File), activities.NotVerified, nil)
+	}
+	return count(v.Same) + " documents stand there byte for byte", nil
+}
+
+// review lets a person look at the application, and take everything out again by one answer. No answer keeps it.
+func (u *undeletion) review(ctx workflow.Context) (Outcome, error) {
+	u.begin(ctx, stepReview)
+	question := fmt.Sprintf("%s. Have a look at the application: `%s` keeps them, `%s` takes them out again. Without an answer they stay.",
+		putBackNote(u.result.PutBack), CarryOn, RollBack)
+	choice, err := u.askFor(ctx, question, reviewFor, CarryOn, RollBack)
+	switch {
+	case err != nil:
+		return "", err
+	case choice == RollBack:
+		u.end(ctx, stepReview, Failed, "to be taken out again")
+		return u.takeBack(ctx)
+	case choice == "":
+		u.end(ctx, stepReview, Done, "nobody objected")
+	default:
+		u.end(ctx, stepReview, Done, "kept")
+	}
+	return Recovered, nil
+}
+
+// askFor asks, and goes on with "" when nobody has answered in time.
+func (u *undeletion) askFor(ctx workflow.Context, question string, within time.Duration, choices ...Choice) (Choice, error) {
+	u.choices, u.choice = choices, nil
+	u.status.Choices = choices
+	u.status.Asked = fmt.Sprintf("%s\n\nSend the Update `decide`, or run\n`runbook decide %s --choice %s --by YOU --reason WHY`", question, u.snap.Target, choices[0])
+	u.publish(ctx)
+	u.asked++
+	u.mail(ctx, activities.MailAsk, question, u.asked, 0)
+	_, err := workflow.AwaitWithTimeout(ctx, within, func() bool { return u.choice != nil || u.abort != nil && !u.heeded })
+	u.choices, u.status.Choices, u.status.Asked = nil, nil, ""
+	if err != nil {
+		return "", err
+	}
+	said := u.choice
+	u.choice = nil
+	u.publish(ctx)
+	switch {
+	case said != nil:
+		return said.Choice, nil
+	case u.abort != nil && !u.heeded:
+		return RollBack, nil
+	default:
+		return "", nil
+	}
+}
+
+// takeBack deletes exactly what was inserted, where it still is what was inserted.
+func (u *undeletion) takeBack(ctx workflow.Context) (Outcome, error) {
+	choice, err := u.settle(ctx, stepTakeBack, func(ctx workflow.Context) (string, error) {
+		var out undelete.Undone
+		err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Take out again what was put back and is unchanged", longest),
+			lost.UndoUndelete, u.selected()).Get(ctx, &out)
+		if err != nil {
+			return "", err
+		}
+		u.result.Undone = &out
+		if out.Changed > 0 {
+			u.warn(fmt.Sprintf("%s of the documents that were put back have been changed since, and stay.", count(out.Changed)))
+		}
+		return fmt.Sprintf("%s removed, %s changed since and left, %s gone already", count(out.Removed), count(out.Changed), count(out.Gone)), nil
+	}, Retry, GiveUp)
+	switch {
+	case err != nil:
+		return "", err
+	case choice == GiveUp:
+		return GaveUp, nil
+	}
+	return RolledBack, nil
+}
+
+// untouched ends an undelete before its first insert.
+func (u *undeletion) untouched(ctx workflow.Context, ended Outcome, cause error) (UndeleteResult, error) {
+	summary := ""
+	switch {
+	case cause != nil && u.abort != nil && temporal.IsCanceledError(cause):
+		ended, summary, cause = Aborted, "Aborted by "+u.abort.By+": nothing was changed.", nil
+	case cause != nil && temporal.IsCanceledError(cause):
+		ended, summary = Aborted, "Cancelled: nothing was changed."
+	case cause != nil:
+		ended, summary = GaveUp, "Failed, nothing was changed: "+explain(cause)
+	}
+	return u.finish(ctx, ended, summary), cause
+}
+
+// finish records how it ended.
+func (u *undeletion) finish(ctx workflow.Context, ended Outcome, summary string) UndeleteResult {
+	res := &u.result
+	res.Outcome, res.Answers = ended, u.said
+	if u.leased {
+		u.leased = false
+		if err := workflow.ExecuteActivity(quick(ctx, "Give the lease back"), data.ReleaseLease, u.attempt).Get(ctx, nil); err != nil {
+			u.warn("The lease was not given back: " + message(err))
+		}
+	}
+	if summary == "" {
+		summary = u.summary(ended)
+	}
+	res.Summary = summary
+	u.status.Result, u.status.Phase, u.status.Asked = summary, string(ended), ""
+	for i := range u.status.Steps {
+		if u.status.Steps[i].State == Pending {
+			u.status.Steps[i].State = Skipped
+		}
+	}
+	u.publish(ctx)
+	if err := lastWords(ctx); err != nil {
+		u.warn("Some answers were not heard to the end: " + message(err))
+	}
+	res.Warnings = u.warnings
+	return *res
+}
+
+func (u *undeletion) summary(ended Outcome) string {
+	switch ended {
+	case Recovered:
+		return fmt.Sprintf("%s, while the application went on. Nothing that stood there was changed.", putBackNote(u.result.PutBack))
+	case NothingMissing:
+		return fmt.Sprintf("Nothing is missing: all that stood in the %d backups compared is there, was made anew, or has expired.", len(u.backups))
+	case Planned:
+		return fmt.Sprintf("A dry run: %s of %s missing documents would be put back. Nothing was written.",
+			count(u.plan.Undelete.Insert), count(u.result.Missing))
+	case Rejected:
+		return "Rejected: nothing was changed."
+	case RolledBack:
+		return fmt.Sprintf("Rolled back: %s of the documents that were put back are out again.", count(u.result.Undone.Removed))
+	default:
+		if u.swapped {
+			return "Given up. What was put back until then stays; it is listed in " + u.result.Folder + "/undo.jsonl."
+		}
+		return "Given up: nothing was changed."
+	}
+}
+
+// report tells the report what was put back.
+func (r *UndeleteResult) report(d *activities.DraftInput) {
+	d.ApprovedBy, d.Restored = r.ApprovedBy, r.PutBack.Insert
+	d.Undelete = &activities.PutBack{Backups: r.Backups, Missing: r.Missing, Audited: r.Audited, Outcomes: r.PutBack, Undone: r.Undone}
+	if r.Plan != nil {
+		d.Plan, d.Undelete.Narrowed = r.Plan.Code, r.Plan.Undelete.Filter
+	}
+	d.Warnings = append(d.Warnings, r.Warnings...)
+	for _, a := range r.Answers {
+		d.Answers = append(d.Answers, a.reported())
+	}
+}
+
+var lost *activities.Undelete
