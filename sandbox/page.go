@@ -36,6 +36,14 @@ func (p *page) still(step string, since time.Duration) {
 func (p *page) plan(plan activities.Plan) {
 	const indent = "        | "
 	line := func(format string, args ...any) { p.paragraph(indent, indent+"  ", fmt.Sprintf(format, args...)) }
+	if u := plan.Undelete; u != nil {
+		line("Plan %s: put %s documents back, %s of them dependants of others", plan.Code, number(u.Insert), number(u.Dependants))
+		line("narrowed to %s", u.Filter)
+		for _, w := range plan.Warnings {
+			line("! %s", w)
+		}
+		return
+	}
 	line("Plan %s: put back backup %s", plan.Code, plan.Backup.ID)
 	line("%s documents in %d collections, read at %s", number(plan.Backup.Documents), plan.Backup.Collections, plan.Backup.Time.UTC().Format(time.DateTime+" UTC"))
 	if plan.RadiusKnown {
@@ -63,9 +71,13 @@ func (p *page) plan(plan activities.Plan) {
 // result prints what came of it.
 func (p *page) result(r scenario.Result) {
 	fmt.Fprintln(p.out)
-	if r.Recovered {
+	undeleted := r.Scenario == "deletion"
+	switch {
+	case r.Recovered && undeleted:
+		p.paragraph("", "", "RECOVERED: exactly what was deleted by mistake is back, byte for byte, and nobody else noticed.")
+	case r.Recovered:
 		p.paragraph("", "", "RECOVERED: the database is what it was at the backup's moment, byte for byte, and people work again.")
-	} else {
+	default:
 		p.paragraph("", "", "NOT RECOVERED: see the checks below.")
 	}
 	fmt.Fprintln(p.out)
@@ -73,12 +85,12 @@ func (p *page) result(r scenario.Result) {
 		head := fmt.Sprintf("  %-10s ", name)
 		p.paragraph(head, strings.Repeat(" ", len(head)), fmt.Sprintf(format, args...))
 	}
-	row("Downtime", "%.1f s  from the last answer until it was healthy again", r.DowntimeSeconds)
-	row("RTO", "%.1f s  from the alert until it was healthy again", r.RTOSeconds)
-	row("RPO", "%.1f s  from the backup until the last write before the stop", r.RPOSeconds)
-	row("Restored", "%s documents", number(r.DocumentsRestored))
-	row("Lost", "%s documents lost a write that was newer than the backup", number(r.DocumentsLost))
-	row("Mails", "%d organizations told, %d of %d without an address that works", r.MailsSent, r.MailsUndeliverable, r.OrganizationsActive)
+	if undeleted {
+		row("RTO", "%.1f s  from the start of the playbook until the documents were proven to be back", r.RTOSeconds)
+		row("Put back", "%s documents", number(r.DocumentsRestored))
+	} else {
+		p.restored(r, row)
+	}
 	row("Workflow", "%s", r.WorkflowID)
 	row("Report", "%s", r.Report)
 	fmt.Fprintln(p.out)
@@ -99,6 +111,16 @@ func (p *page) result(r scenario.Result) {
 		}
 	}
 	fmt.Fprintln(p.out)
+}
+
+// restored prints the numbers of a restore.
+func (*page) restored(r scenario.Result, row func(name, format string, args ...any)) {
+	row("Downtime", "%.1f s  from the last answer until it was healthy again", r.DowntimeSeconds)
+	row("RTO", "%.1f s  from the alert until it was healthy again", r.RTOSeconds)
+	row("RPO", "%.1f s  from the backup until the last write before the stop", r.RPOSeconds)
+	row("Restored", "%s documents", number(r.DocumentsRestored))
+	row("Lost", "%s documents lost a write that was newer than the backup", number(r.DocumentsLost))
+	row("Mails", "%d organizations told, %d of %d without an address that works", r.MailsSent, r.MailsUndeliverable, r.OrganizationsActive)
 }
 
 // paragraph prints words within the width, the first line after head and the others after indent.

@@ -17,10 +17,10 @@ func (a *app) run() *cobra.Command {
 	c := &cobra.Command{
 		Use: "run SCENARIO", Short: "Play a disaster from the first alert to the last mail", Args: none,
 		RunE: func(*cobra.Command, []string) error {
-			return &usageError{errors.New("name a scenario; there is: corruption")}
+			return &usageError{errors.New("name a scenario; there are: corruption, deletion")}
 		},
 	}
-	c.AddCommand(a.corruption())
+	c.AddCommand(a.corruption(), a.deletion())
 	return c
 }
 
@@ -39,6 +39,25 @@ report, the safety dump, and the numbers that the playbook tells.`,
 		Example: `  go run ./sandbox run corruption
   go run ./sandbox run corruption --json 2>/dev/null | jq .recovered
   go run ./sandbox run corruption --sabotage   # must exit 1: the judge finds it`,
+	})
+}
+
+func (a *app) deletion() *cobra.Command {
+	return a.scenario(scenario.Deletion, &cobra.Command{
+		Use:   "deletion",
+		Short: "Delete 300 invoices of one organization by mistake, and see exactly those put back",
+		Long: `Fill a database, let people work with the application, back it up, let them work on,
+and then have one organization delete 300 invoices with their lines and their history
+through the application; it tells its audit log of a third of them. The engineer on
+call starts the playbook, narrows what it finds, and approves the plan. Nobody stops
+working meanwhile.
+
+It exits 0 only if the database then is, byte for byte, what all acknowledged writes
+and those invoices make of it, the application was never away, no organization got a
+mail, and the report can be read.`,
+		Example: `  go run ./sandbox run deletion
+  go run ./sandbox run deletion --json 2>/dev/null | jq .recovered
+  go run ./sandbox run deletion --sabotage   # must exit 1: the judge finds it`,
 	})
 }
 

@@ -130,7 +130,7 @@ func (d *deletion) run(ctx workflow.Context, body UndeleteInput) (IncidentResult
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	d.begin(ctx, stepTell)
 	d.tellContacts(ctx)
-	d.end(ctx, stepTell, Done, "the organizations are not written to: for all but one nothing happened, and that one has somebody who asked")
+	d.end(ctx, stepTell, Done, "no organization is written to")
 	if d.result.Outcome == Recovered || d.result.Outcome == RolledBack {
 		d.openReport(ctx)
 	} else {

@@ -145,6 +145,56 @@ func deleteInvoice(ctx context.Context, w *work, r *http.Request) (Answer, error
 	return Answer{ID: id}, w.remove(ctx, "invoices", raw)
 }
 
+// mostAtOnce bounds one deletion of many.
+const mostAtOnce = 50
+
+// deleteInvoices removes drafts by the dozen, as the list's checkboxes do. Of the two ways that the application has grown, only one
+// writes audit entries.
+func deleteInvoices(audited bool) operation {
+	return func(ctx context.Context, w *work, r *http.Request) (Answer, error) {
+		var in struct {
+			IDs []string `json:"invoice_ids"`
+		}
+		if err := body(r, &in); err != nil {
+			return Answer{}, err
+		}
+		if len(in.IDs) == 0 || len(in.IDs) > mostAtOnce {
+			return Answer{}, badInput(fmt.Sprintf("invoice_ids: between 1 and %d of them", mostAtOnce))
+		}
+		drafts, err := w.all(ctx, w.claims.OrganizationID, "invoices", "invoice_id", in.IDs...)
+		if err != nil {
+			return Answer{}, err
+		}
+		if len(drafts) != len(in.IDs) {
+			return Answer{}, fmt.Errorf("%d of %d invoices: %w", len(in.IDs)-len(drafts), len(in.IDs), errNotFound)
+		}
+		for _, raw := range drafts {
+			if status := text(raw, "status"); status != "draft" {
+				return Answer{}, conflict("only drafts can be deleted; invoice " + text(raw, "invoice_id") + " is " + status)
+			}
+		}
+		for _, collection := range []string{"invoice_line_items", "invoice_history"} {
+			belonging, err := w.all(ctx, w.claims.OrganizationID, collection, "invoice_id", in.IDs...)
+			if err != nil {
+				return Answer{}, err
+			}
+			if err := w.removeMany(ctx, collection, belonging); err != nil {
+				return Answer{}, err
+			}
+		}
+		if err := w.removeMany(ctx, "invoices", drafts); err != nil || !audited {
+			return Answer{}, err
+		}
+		for _, raw := range drafts {
+			if err := w.audit(ctx, "invoice.deleted", "invoice", text(raw, "invoice_id"), text(raw, "invoice_number"),
+				document.Of("status", text(raw, "status")), nil); err != nil {
+				return Answer{}, err
+			}
+		}
+		return Answer{}, nil
+	}
+}
+
 func (w *work) invoiceHistory(ctx context.Context, invoice, action string) error {
 	_, err := w.insert(ctx, "invoice_history", document.Of("history_id", newID("his_"), "invoice_id", invoice,
 		"organization_id", w.claims.OrganizationID, "action", action, "user_id", w.claims.UserID, "timestamp", zoned(w.now)))

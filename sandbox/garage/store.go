@@ -96,9 +96,10 @@ func is(raw bson.Raw, organization, field, value string) bool {
 	return o == organization && v == value
 }
 
-// all reads every document of a tenant whose field has the value.
-func (s *store) all(ctx context.Context, organization, collection, field, value string) ([]bson.Raw, error) {
-	cursor, err := s.db.Collection(collection).Find(ctx, bson.D{{Key: "organization_id", Value: organization}, {Key: field, Value: value}})
+// all reads every document of a tenant whose field has one of the values.
+func (s *store) all(ctx context.Context, organization, collection, field string, values ...string) ([]bson.Raw, error) {
+	cursor, err := s.db.Collection(collection).Find(ctx, bson.D{
+		{Key: "organization_id", Value: organization}, {Key: field, Value: bson.D{{Key: "$in", Value: values}}}})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", collection, err)
 	}
@@ -159,6 +160,34 @@ func (w *work) remove(ctx context.Context, collection string, document bson.Raw)
 		return nil
 	}
 	return w.note(collection, raw, true, err)
+}
+
+// removeMany deletes documents in one command: FerretDB reads the whole collection for each.
+func (w *work) removeMany(ctx context.Context, collection string, documents []bson.Raw) error {
+	if len(documents) == 0 {
+		return nil
+	}
+	ids := bson.A{}
+	for _, d := range documents {
+		ids = append(ids, d.Lookup("_id"))
+	}
+	result, err := w.db.Collection(collection).DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
+	if err == nil && result.DeletedCount != int64(len(documents)) {
+		err = fmt.Errorf("%d of %d documents were there", result.DeletedCount, len(documents))
+	}
+	for _, id := range ids {
+		raw, merr := bson.Marshal(bson.D{{Key: "_id", Value: id}})
+		if merr != nil {
+			return fmt.Errorf("delete from %s: %w", collection, merr)
+		}
+		if nerr := w.note(collection, raw, true, err); nerr != nil && err == nil {
+			return nerr
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("delete from %s: %w", collection, err)
+	}
+	return nil
 }
 
 // note keeps what a write did. A write that the database refused, and said so, did nothing; of any other failure nobody

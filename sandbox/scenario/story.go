@@ -36,6 +36,8 @@ type story struct {
 	traffic  *traffic.Traffic
 	backup   workflows.BackupResult
 	alerted  time.Time
+	aside    string  // organization for which no writer works
+	rate     float64 // requests a second
 	outcome  workflows.IncidentResult
 	expected *ledger.Expectation
 	released bool // people could work again
@@ -54,7 +56,7 @@ type act func(context.Context) error
 func play(ctx context.Context, name string, o Options, acts func(*story) []act) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c := &story{options: o, ledger: ledger.New(), seen: map[string]workflows.StepState{}}
+	c := &story{options: o, rate: rate, ledger: ledger.New(), seen: map[string]workflows.StepState{}}
 	c.result = Result{Scenario: name, WorkflowID: workflows.IncidentID(world.Target), Seed: o.World.Seed}
 	o.World.Progress = func(text string) { c.tell("sandbox", text) }
 	w, err := world.Start(ctx, o.World)
@@ -85,12 +87,12 @@ func (c *story) live(ctx context.Context) error {
 	}
 	var active []string
 	for _, o := range c.world.Data.Organizations {
-		if o.Active {
+		if o.Active && o.ID != c.aside {
 			active = append(active, o.ID)
 		}
 	}
 	t, err := traffic.Start(context.WithoutCancel(ctx), traffic.Config{
-		URL: c.world.Application(), Secret: c.world.ApplicationSecret(), Organizations: active, Rate: rate,
+		URL: c.world.Application(), Secret: c.world.ApplicationSecret(), Organizations: active, Rate: c.rate,
 		Seed: c.options.World.Seed, Ledger: c.ledger,
 	})
 	if err != nil {

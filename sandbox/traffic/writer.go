@@ -128,6 +128,22 @@ func (w *writer) send(ctx context.Context, claims garage.Claims, q request) (gar
 	return answer, response.StatusCode, nil
 }
 
+// Call makes one request of a person's, beside the writers, and enters what it wrote in the ledger. Anything but success is an
+// error.
+func (t *Traffic) Call(ctx context.Context, claims garage.Claims, method, path string, body any) (garage.Answer, error) {
+	w, q := &writer{traffic: t}, request{method: method, path: path, body: body}
+	begin := time.Now()
+	answer, status, err := w.send(ctx, claims, q)
+	if err != nil {
+		return answer, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	w.record(answer.Written, begin, time.Now(), q)
+	if status >= 300 {
+		return answer, fmt.Errorf("%s %s: the application answers %d: %s", method, path, status, answer.Message)
+	}
+	return answer, nil
+}
+
 // notSent says whether a request never reached the application.
 func notSent(err error) bool {
 	var op *net.OpError
