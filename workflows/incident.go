@@ -213,7 +213,7 @@ func (i *incident) openReport(ctx workflow.Context) {
 		ParentClosePolicy: enums.PARENT_CLOSE_POLICY_ABANDON,
 		StaticSummary:     "The incident report, open until it is posted",
 	}), IncidentReport, ReportInput{
-		Target: i.snap.Target, Incident: i.id, DetectedAt: i.result.DetectedAt, Since: since, Result: &i.result,
+		Target: i.snap.Target, Incident: i.id, Playbook: i.playbook, DetectedAt: i.result.DetectedAt, Since: since, Result: &i.result,
 		Parent: workflow.GetInfo(ctx).WorkflowExecution.ID, ParentRun: workflow.GetInfo(ctx).WorkflowExecution.RunID,
 		ChildRun: i.runID,
 	})
