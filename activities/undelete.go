@@ -101,7 +101,7 @@ type SelectedInput struct {
 }
 
 // BackupsToCompare lists proven backups: those that are newer than the deletion, and the newest one from before it, from
-// which the documents will come. Where every local one is gone, the newest copy is fetched from offsite.
+// which the documents will come. That one is checked, or fetched from offsite, where it was not yet.
 func (a *Undelete) BackupsToCompare(ctx context.Context, in ComparableInput) (Comparable, error) {
 	report, stop := beat(ctx)
 	defer stop()
@@ -114,16 +114,25 @@ func (a *Undelete) BackupsToCompare(ctx context.Context, in ComparableInput) (Co
 	if err != nil {
 		return Comparable{}, typed(ctx, err)
 	}
-	if e := choice.Entry; in.Want != "" || !e.Proven() || e.Origin == catalog.Offsite {
-		e, _, err := c.Verify(ctx, e.ID, report)
-		if err != nil {
+	from := choice.Entry
+	if in.Want != "" || !from.Proven() || from.Origin == catalog.Offsite {
+		if from, _, err = c.Verify(ctx, from.ID, report); err != nil {
 			return Comparable{}, typed(ctx, err)
 		}
-		return Comparable{Backups: []BackupRef{refOfEntry(e)}}, nil
+		if in.Want != "" {
+			return Comparable{Backups: []BackupRef{refOfEntry(from)}}, nil
+		}
+		if entries, err = c.List(ctx); err != nil {
+			return Comparable{}, err
+		}
+	}
+	oldest := from.Time
+	if in.Since.IsZero() {
+		oldest = time.Time{}
 	}
 	var out Comparable
 	for _, e := range entries {
-		if !e.Proven() || e.Origin == catalog.Offsite || e.Time.Before(choice.Entry.Time) {
+		if !e.Proven() || e.Origin == catalog.Offsite || e.Time.Before(oldest) {
 			continue
 		}
 		out.Backups = append(out.Backups, refOfEntry(e))

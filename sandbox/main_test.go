@@ -26,11 +26,16 @@ func TestMain(m *testing.M) {
 // play runs the main job on a tenth of the data, and returns its exit code and what it printed.
 func play(t *testing.T, args ...string) (code int, out, progress string) {
 	t.Helper()
+	return playScenario(t, "corruption", args...)
+}
+
+func playScenario(t *testing.T, name string, args ...string) (code int, out, progress string) {
+	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var o, e bytes.Buffer
-	code = execute(ctx, append([]string{"run", "corruption", "--scale", "0.1"}, args...), &o, &e)
+	code = execute(ctx, append([]string{"run", name, "--scale", "0.1"}, args...), &o, &e)
 	return code, o.String(), e.String()
 }
 
@@ -69,6 +74,26 @@ func TestSabotageIsFound(t *testing.T) {
 	require.Len(t, r.Failed(), 1, "it is the only thing that is wrong")
 	require.Equal(t, 1, r.Verdict.Differing)
 	require.Equal(t, r.Sabotaged.Collection, r.Verdict.Differences[0].Collection)
+}
+
+func TestExactlyWhatWasDeletedByMistakeComesBack(t *testing.T) {
+	code, out, progress := playScenario(t, "deletion", "--json")
+	r := result(t, out, progress)
+	require.Empty(t, r.Failed(), progress)
+	require.Zero(t, code, progress)
+	require.True(t, r.Recovered)
+	require.EqualValues(t, 1200, r.DocumentsRestored, "300 invoices, each with two lines and a line of history")
+	require.Zero(t, r.DocumentsLost)
+	require.FileExists(t, r.Report)
+}
+
+func TestSabotageOfAnUndeleteIsFound(t *testing.T) {
+	code, out, progress := playScenario(t, "deletion", "--json", "--sabotage")
+	r := result(t, out, progress)
+	require.Equal(t, exitFailed, code)
+	require.False(t, r.Recovered)
+	require.Len(t, r.Failed(), 1, "it is the only thing that is wrong")
+	require.Equal(t, 1, r.Verdict.Differing)
 }
 
 func TestTheSandboxEndsCleanlyAndItsDirectoryStartsAgain(t *testing.T) {

@@ -131,7 +131,7 @@ func (d *deletion) run(ctx workflow.Context, body UndeleteInput) (IncidentResult
 	d.begin(ctx, stepTell)
 	d.tellContacts(ctx)
 	d.end(ctx, stepTell, Done, "no organization is written to")
-	if d.result.Outcome == Recovered || d.result.Outcome == RolledBack {
+	if d.result.Undelete.Wrote {
 		d.openReport(ctx)
 	} else {
 		d.end(ctx, stepReport, Skipped, "nothing was changed")

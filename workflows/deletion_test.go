@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/battwheels/runbook/activities"
 	"github.com/battwheels/runbook/internal/undelete"
@@ -260,6 +262,7 @@ func TestDeletionAsksWhenAStepFailsForGood(t *testing.T) {
 		r := s.deletion(oneOrganization)
 		require.Equal(t, GaveUp, r.Outcome)
 		require.Contains(t, r.Summary, "What was put back until then stays")
+		require.NotEmpty(t, r.Report, "something may have been written")
 	})
 	t.Run("lease held by somebody else", func(t *testing.T) {
 		s := newShop(t)
@@ -369,4 +372,41 @@ func TestTheTableOfGroupsFitsIntoAQueryString(t *testing.T) {
 	require.Contains(t, s.Markdown(), "more groups, all in groups.json")
 	s.Missing.Groups, s.Missing.More = s.Missing.Groups[:2], 0
 	require.NotContains(t, s.Markdown(), "more groups")
+}
+
+func TestDeletionWhoseLeaseWasTakenOverTakesItAnew(t *testing.T) {
+	s := newShop(t)
+	s.fail["UndeleteDocuments digest-1"] = once(final(activities.LeaseLost, "the lease was taken over"))
+	s.approvesUndelete(time.Minute)
+	s.at(2*time.Minute, func() { s.says(DoorDecide, Answer{Choice: Retry}, "") })
+	require.Equal(t, Recovered, s.deletion(oneOrganization).Outcome)
+	require.Equal(t, 2, s.count["AcquireLease"])
+}
+
+func TestDeletionTakesAnotherBackupWhenOneIsCorrupt(t *testing.T) {
+	s := newShop(t)
+	s.fail["FindMissing"] = once(final(activities.CorruptBackup, "invoices.bson.gz differs"))
+	s.at(time.Minute, func() { s.says(DoorDecide, Answer{Choice: OtherBackup, Backup: "older"}, "") })
+	s.approvesUndelete(2 * time.Minute)
+	r := s.deletion(oneOrganization)
+	require.Equal(t, Recovered, r.Outcome)
+	require.Equal(t, []string{"older"}, r.Undelete.Backups)
+}
+
+// TestDeletionStartedUnderATypedIDRunsAsTheIncident proves that answers sent to the typed id reach the incident.
+func TestDeletionStartedUnderATypedIDRunsAsTheIncident(t *testing.T) {
+	s := newShop(t)
+	s.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: "my-own-id", TaskQueue: TaskQueue})
+	var id string
+	s.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, _ converter.EncodedValues) {
+		if id == "" {
+			id = info.WorkflowExecution.ID
+		}
+	})
+	s.fail["FindMissing"] = always(final(activities.CorruptBackup, "invoices.bson.gz differs"))
+	s.at(time.Minute, func() { s.CancelWorkflow() })
+	s.ExecuteWorkflow(AccidentalDeletion, oneOrganization)
+	require.True(t, s.IsWorkflowCompleted())
+	require.Equal(t, "incident/battwheels", id)
+	require.False(t, s.ran("AcquireLease"))
 }

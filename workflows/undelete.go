@@ -51,6 +51,7 @@ type UndeleteResult struct {
 	Undone     *undelete.Undone   `json:"undone,omitempty"`
 	Folder     string             `json:"folder,omitempty"` // of the lists of documents
 	BackAt     time.Time          `json:"backAt,omitzero"`  // proven to stand there
+	Wrote      bool               `json:"wrote,omitempty"`  // the inserting had begun
 	Answers    []Answer           `json:"answers,omitempty"`
 	Warnings   []string           `json:"warnings,omitempty"`
 	Groups     []undelete.Group   `json:"groups,omitempty"` // of a dry run: the largest ones
@@ -173,6 +174,7 @@ func (u *undeletion) run(ctx workflow.Context) (UndeleteResult, error) {
 // prepare reads, searches and asks. An Outcome other than "" means that the undelete is over.
 func (u *undeletion) prepare(ctx workflow.Context) (Outcome, error) {
 	for {
+		other := false
 		for _, s := range []struct {
 			name string
 			do   func(workflow.Context) (string, error)
@@ -180,10 +182,17 @@ func (u *undeletion) prepare(ctx workflow.Context) (Outcome, error) {
 			{stepAudit, u.readAudit},
 			{stepFind, u.find},
 		} {
-			choice, err := u.settle(ctx, s.name, s.do, Retry, GiveUp)
+			choice, err := u.settle(ctx, s.name, s.do, Retry, OtherBackup, GiveUp)
 			if err != nil || choice == GiveUp {
 				return GaveUp, err
 			}
+			if other = choice == OtherBackup; other {
+				u.in.Backup = u.wanted
+				break
+			}
+		}
+		if other {
+			continue
 		}
 		if u.result.Missing == 0 {
 			return NothingMissing, nil
@@ -246,7 +255,7 @@ func (u *undeletion) search() activities.SearchInput {
 // find compares the backups with the database.
 func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	var m activities.Missing
-	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, fmt.Sprintf("Compare %d backups with the database", len(u.backups)), longest),
+	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Compare the backups with the database", longest),
 		lost.FindMissing, u.search()).Get(ctx, &m)
 	if err != nil {
 		return "", err
@@ -263,267 +272,6 @@ func (u *undeletion) find(ctx workflow.Context) (string, error) {
 		u.warn("Not in the database any more: restore these collections whole: " + strings.Join(m.Gone, ", "))
 	}
 	return fmt.Sprintf("%s documents in %d groups, audit entries tell of %s", count(m.Documents), len(m.Groups)+m.More, count(m.Audited)), nil
-}
-
-// narrow lets a person narrow what was found, again and again, until a plan is approved. It returns true when another backup is
-// to be compared with.
-func (u *undeletion) narrow(ctx workflow.Context) (again bool, ended Outcome, err error) {
-	note := ""
-	for {
-		var said Answer
-		if u.in.says() || u.dry {
-			choice, err := u.settle(ctx, stepNarrow, u.drawPlan, Retry, GiveUp)
-			if err != nil || choice == GiveUp {
-				return false, GaveUp, err
-			}
-			note = "Nothing that fits can be put back: narrow it otherwise."
-			if u.plan.Undelete.Insert > 0 {
-				note = ""
-			}
-		}
-		if u.dry {
-			return false, Planned, nil
-		}
-		if note != "" || !u.in.says() {
-			said, err = u.askToNarrow(ctx, note)
-		} else {
-			said, err = u.approval(ctx)
-		}
-		if err != nil {
-			return false, "", err
-		}
-		switch said.Door {
-		case DoorReject:
-			u.end(ctx, stepApprove, Failed, "rejected by "+said.By)
-			return false, Rejected, nil
-		case DoorChooseBackup:
-			u.in.Backup = said.Backup
-			return true, "", nil
-		case DoorNarrow:
-			u.in.Narrowing = said.Narrowing
-			u.status.Plan = nil
-		default:
-			u.result.Plan, u.result.ApprovedBy = &u.plan, said.By
-			u.end(ctx, stepApprove, Done, fmt.Sprintf("plan %s approved by %s", u.plan.Code, said.By))
-			return false, "", nil
-		}
-	}
-}
-
-// drawPlan selects what fits, and looks at what putting that back would change.
-func (u *undeletion) drawPlan(ctx workflow.Context) (string, error) {
-	filter, err := u.in.filter()
-	if err != nil {
-		return "", badInput(err)
-	}
-	var p activities.Plan
-	err = workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Preview what would be put back", time.Hour),
-		lost.PlanUndelete, activities.PlanUndeleteInput{SearchInput: u.search(), Filter: filter}).Get(ctx, &p)
-	if err != nil {
-		return "", err
-	}
-	u.plan, u.status.Plan, u.result.Plan = p, &u.plan, &u.plan
-	return fmt.Sprintf("%s documents fit: %s", count(p.Undelete.Documents), cmp.Or(p.Undelete.Filter, "all that is missing")), nil
-}
-
-// askToNarrow shows the table of what is missing, and waits until somebody says which of it is meant.
-func (u *undeletion) askToNarrow(ctx workflow.Context, note string) (Answer, error) {
-	question := strings.TrimSpace(note + " Which of the documents below were deleted by mistake?")
-	u.status.Plan = nil
-	return u.verdictOn(ctx, stepNarrow, "", question, fmt.Sprintf(
-		"%s Send the Update `narrow` with `{\"collections\":[\"…\"],\"organization\":\"…\",\"from\":\"…\",\"to\":\"…\",\"ids\":[\"…\"],\"by\":\"your name\",\"reason\":\"…\"}` (one of them is enough), or run\n`runbook narrow %s --collection C --organization ORG --by YOU --reason WHY`\n\n`reject` ends it. All groups: `%s/groups.json`",
-		question, u.snap.Target, u.result.Folder))
-}
-
-// approval asks for the plan to be approved. No policy approves this by itself: which deletion was a mistake only people know.
-func (u *undeletion) approval(ctx workflow.Context) (Answer, error) {
-	return u.verdictOn(ctx, stepApprove, u.plan.Code, "approve plan "+u.plan.Code, fmt.Sprintf(
-		"Read plan `%s` below. To go ahead, send the Update `approve` with `{\"plan\":\"%s\",\"by\":\"your name\",\"reason\":\"…\"}`, or run\n`runbook approve %s --plan %s --by YOU --reason WHY`\n\nThe application goes on, and nothing has been written so far. `narrow` gives another plan, `reject` ends it.",
-		u.plan.Code, u.plan.Code, u.snap.Target, u.plan.Code))
-}
-
-func (u *undeletion) verdictOn(ctx workflow.Context, step, plan, question, asked string) (Answer, error) {
-	u.doors.plan, u.narrows, u.verdict = plan, true, nil
-	u.status.Asked = asked
-	u.begin(ctx, step)
-	err := u.await(ctx, question, func() bool { return u.verdict != nil })
-	u.doors.plan, u.narrows, u.status.Asked = "", false, ""
-	if err != nil {
-		return Answer{}, err
-	}
-	a := *u.verdict
-	u.verdict = nil
-	return a, nil
-}
-
-// putBack writes, proves, and lets a person look. A cancellation from now on becomes a question.
-func (u *undeletion) putBack(root, ctx workflow.Context) (Outcome, error) {
-	u.swapped = true
-	for _, s := range []struct {
-		name    string
-		do      func(workflow.Context) (string, error)
-		choices []Choice
-	}{
-		{stepUndelete, u.insert, []Choice{Retry, RollBack, GiveUp}},
-		{stepReadBack, u.readBack, []Choice{Retry, CarryOn, RollBack}},
-	} {
-		choice, err := u.settle(ctx, s.name, s.do, s.choices...)
-		if err != nil {
-			return "", err
-		}
-		if choice == "" && !u.heeded && (u.abort != nil || root.Err() != nil) {
-			u.heeded = true
-			choice, err = u.ask(ctx, "You asked to stop, but documents have been put back. Carry on, or take them out again?", CarryOn, RollBack)
-			if err != nil {
-				return "", err
-			}
-		}
-		switch choice {
-		case RollBack:
-			return u.takeBack(ctx)
-		case GiveUp:
-			return GaveUp, nil
-		}
-	}
-	u.result.BackAt = workflow.Now(ctx).UTC()
-	return u.review(ctx)
-}
-
-// insert takes the lease, sees that nothing is half-way, and puts the documents back.
-func (u *undeletion) insert(ctx workflow.Context) (string, error) {
-	if !u.leased {
-		err := workflow.ExecuteActivity(quick(ctx, "Take the lease: nothing else may put data back"), data.AcquireLease,
-			activities.LeaseInput{Attempt: u.attempt, Purpose: "undelete " + u.incident}).Get(ctx, &u.attempt.Token)
-		if is(err, activities.LeaseHeld) {
-			// Whoever holds it will be done: the approved plan is worth a question.
-			return "", temporal.NewNonRetryableApplicationError(message(err), "Busy", err)
-		}
-		if err != nil {
-			return "", err
-		}
-		u.leased = true
-	}
-	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "See that no earlier swap was cut off half-way", time.Hour),
-		data.UndoHalfSwaps, activities.UndoInput{Attempt: u.attempt}).Get(ctx, nil)
-	if err != nil {
-		return "", err
-	}
-	var out undelete.Undeleted
-	err = workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Put back what is still absent, and nothing else", longest),
-		lost.UndeleteDocuments, u.selected()).Get(ctx, &out)
-	if err != nil {
-		return "", err
-	}
-	u.result.PutBack = out.Total
-	return putBackNote(out.Total), nil
-}
-
-func (u *undeletion) selected() activities.SelectedInput {
-	return activities.SelectedInput{SearchInput: u.search(), Selection: u.plan.Undelete.Selection}
-}
-
-func putBackNote(o undelete.Outcomes) string {
-	note := count(o.Insert) + " documents put back"
-	for _, x := range []struct {
-		n   int64
-		why string
-	}{
-		{o.There, "stood there already"}, {o.Newer, "have a newer document in their place"}, {o.Recreated, "were made anew"},
-		{o.Conflict, "have a unique key that another document holds"}, {o.Expired, "had expired"},
-	} {
-		if x.n > 0 {
-			note += fmt.Sprintf(", %s %s", count(x.n), x.why)
-		}
-	}
-	return note
-}
-
-// readBack proves that what was inserted stands there. The application's users may have changed some of it since: a person
-// judges that.
-func (u *undeletion) readBack(ctx workflow.Context) (string, error) {
-	var v undelete.Verified
-	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Read every document back and compare it with what was approved", time.Hour),
-		lost.VerifyUndelete, u.selected()).Get(ctx, &v)
-	if err != nil {
-		return "", err
-	}
-	u.result.Verified = &v
-	if !v.Whole {
-		return "", temporal.NewNonRetryableApplicationError(fmt.Sprintf(
-			"of what was put back, %s are as they were, %s have been changed since, %s deleted, %s are missing, %s have a twin under the same key, %s were not selected. They are listed in %s/%s",
-			count(v.Same), count(v.Changed), count(v.Gone), count(v.Missed), count(v.Doubled), count(v.Strange), u.result.Folder, v.File), activities.NotVerified, nil)
-	}
-	return count(v.Same) + " documents stand there byte for byte", nil
-}
-
-// review lets a person look at the application, and take everything out again by one answer. No answer keeps it.
-func (u *undeletion) review(ctx workflow.Context) (Outcome, error) {
-	u.begin(ctx, stepReview)
-	question := fmt.Sprintf("%s. Have a look at the application: `%s` keeps them, `%s` takes them out again. Without an answer they stay.",
-		putBackNote(u.result.PutBack), CarryOn, RollBack)
-	choice, err := u.askFor(ctx, question, reviewFor, CarryOn, RollBack)
-	switch {
-	case err != nil:
-		return "", err
-	case choice == RollBack:
-		u.end(ctx, stepReview, Failed, "to be taken out again")
-		return u.takeBack(ctx)
-	case choice == "":
-		u.end(ctx, stepReview, Done, "nobody objected")
-	default:
-		u.end(ctx, stepReview, Done, "kept")
-	}
-	return Recovered, nil
-}
-
-// askFor asks, and goes on with "" when nobody has answered in time.
-func (u *undeletion) askFor(ctx workflow.Context, question string, within time.Duration, choices ...Choice) (Choice, error) {
-	u.choices, u.choice = choices, nil
-	u.status.Choices = choices
-	u.status.Asked = fmt.Sprintf("%s\n\nSend the Update `decide`, or run\n`runbook decide %s --choice %s --by YOU --reason WHY`", question, u.snap.Target, choices[0])
-	u.publish(ctx)
-	u.asked++
-	u.mail(ctx, activities.MailAsk, question, u.asked, 0)
-	_, err := workflow.AwaitWithTimeout(ctx, within, func() bool { return u.choice != nil || u.abort != nil && !u.heeded })
-	u.choices, u.status.Choices, u.status.Asked = nil, nil, ""
-	if err != nil {
-		return "", err
-	}
-	said := u.choice
-	u.choice = nil
-	u.publish(ctx)
-	switch {
-	case said != nil:
-		return said.Choice, nil
-	case u.abort != nil && !u.heeded:
-		return RollBack, nil
-	default:
-		return "", nil
-	}
-}
-
-// takeBack deletes exactly what was inserted, where it still is what was inserted.
-func (u *undeletion) takeBack(ctx workflow.Context) (Outcome, error) {
-	choice, err := u.settle(ctx, stepTakeBack, func(ctx workflow.Context) (string, error) {
-		var out undelete.Undone
-		err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Take out again what was put back and is unchanged", longest),
-			lost.UndoUndelete, u.selected()).Get(ctx, &out)
-		if err != nil {
-			return "", err
-		}
-		u.result.Undone = &out
-		if out.Changed > 0 {
-			u.warn(fmt.Sprintf("%s of the documents that were put back have been changed since, and stay.", count(out.Changed)))
-		}
-		return fmt.Sprintf("%s removed, %s changed since and left, %s gone already", count(out.Removed), count(out.Changed), count(out.Gone)), nil
-	}, Retry, GiveUp)
-	switch {
-	case err != nil:
-		return "", err
-	case choice == GiveUp:
-		return GaveUp, nil
-	}
-	return RolledBack, nil
 }
 
 // untouched ends an undelete before its first insert.
@@ -573,7 +321,7 @@ func (u *undeletion) summary(ended Outcome) string {
 	case Recovered:
 		return fmt.Sprintf("%s, while the application went on. Nothing that stood there was changed.", putBackNote(u.result.PutBack))
 	case NothingMissing:
-		return fmt.Sprintf("Nothing is missing: all that stood in the %d backups compared is there, was made anew, or has expired.", len(u.backups))
+		return "Nothing is missing: all that stood in " + strings.Join(u.backups, ", ") + " is there, was made anew, or has expired."
 	case Planned:
 		return fmt.Sprintf("A dry run: %s of %s missing documents would be put back. Nothing was written.",
 			count(u.plan.Undelete.Insert), count(u.result.Missing))
@@ -582,7 +330,7 @@ func (u *undeletion) summary(ended Outcome) string {
 	case RolledBack:
 		return fmt.Sprintf("Rolled back: %s of the documents that were put back are out again.", count(u.result.Undone.Removed))
 	default:
-		if u.swapped {
+		if u.result.Wrote {
 			return "Given up. What was put back until then stays; it is listed in " + u.result.Folder + "/undo.jsonl."
 		}
 		return "Given up: nothing was changed."
