@@ -362,3 +362,28 @@ func TestStoppingLetsNoAnswerGo(t *testing.T) {
 func TestRunWithoutAToken(t *testing.T) {
 	require.ErrorContains(t, garage.Run(t.Context(), garage.Config{}), "no token")
 }
+
+// TestInvoicesAreDeletedByTheDozen proves that both ways remove lines and history, too, and that only one of them is audited.
+func TestInvoicesAreDeletedByTheDozen(t *testing.T) {
+	w := open(t, nil)
+	for path, entries := range map[string]int{"/api/invoices/bulk-delete": 0, "/api/invoices/purge": 2} {
+		var ids []string
+		for range 2 {
+			ids = append(ids, w.write(http.MethodPost, "/api/invoices", map[string]any{"items": []map[string]any{{"name": "Labour", "quantity": 1, "rate": 10.0}}}).ID)
+		}
+		a := w.write(http.MethodPost, path, map[string]any{"invoice_ids": ids})
+		want := map[string]int{"invoices": 2, "invoice_line_items": 2, "invoice_history": 2}
+		if entries > 0 {
+			want["audit_logs"] = entries
+		}
+		require.Equal(t, want, touched(a), path)
+		require.Equal(t, entries, w.count("audit_logs", bson.D{{Key: "action", Value: "invoice.deleted"}, {Key: "resource_id", Value: bson.D{{Key: "$in", Value: ids}}}}))
+		status, _ := w.call(http.MethodPost, path, w.token("owner"), map[string]any{"invoice_ids": ids})
+		require.Equal(t, http.StatusNotFound, status, "they are gone")
+	}
+	sent := w.write(http.MethodPost, "/api/invoices", map[string]any{"status": "sent", "items": []map[string]any{{"name": "Labour", "quantity": 1, "rate": 10.0}}}).ID
+	status, _ := w.call(http.MethodPost, "/api/invoices/bulk-delete", w.token("owner"), map[string]any{"invoice_ids": []string{sent}})
+	require.Equal(t, http.StatusConflict, status, "somebody has seen it")
+	status, _ = w.call(http.MethodPost, "/api/invoices/bulk-delete", w.token("owner"), map[string]any{"invoice_ids": []string{}})
+	require.Equal(t, http.StatusUnprocessableEntity, status)
+}
