@@ -269,6 +269,9 @@ func (a *Data) VerifyRestored(ctx context.Context, at Attempt) (Verified, error)
 	out := Verified{Collections: v.Collections, Documents: v.Documents, Indexes: v.Indexes, Expired: v.TTLExpired}
 	before := keyCounts(t, o.Source.Manifest)
 	for _, name := range t.Verify.KeyCounts {
+		if !at.restores(name) {
+			continue
+		}
 		k := KeyCount{Name: name, Backup: before[name], Now: int64(v.Collections)}
 		if name != collectionsCount {
 			k.Now = v.Counts[name]
@@ -301,6 +304,9 @@ func (a *Data) MergeAuditLogs(ctx context.Context, in MergeInput) (Merged, error
 	}
 	var out Merged
 	for _, l := range t.AuditLogs {
+		if !in.restores(l.Collection) {
+			continue
+		}
 		m, err := restore.MergeNewer(ctx, db, safety, l.Collection, l.Time, from.Manifest.StartedAt)
 		if err != nil {
 			return out, typed(ctx, fmt.Errorf("audit log %s: %w", l.Collection, err))
@@ -347,6 +353,9 @@ func (a *Data) staging(ctx context.Context, at Attempt) (restore.StageOptions, f
 	if err != nil {
 		return restore.StageOptions{}, nothing, typed(ctx, err)
 	}
+	if _, err := only(source, at.Collections); err != nil {
+		return restore.StageOptions{}, nothing, badInput(err)
+	}
 	dir, err := a.stagingDir(at)
 	if err != nil {
 		return restore.StageOptions{}, nothing, err
@@ -356,7 +365,7 @@ func (a *Data) staging(ctx context.Context, at Attempt) (restore.StageOptions, f
 		return restore.StageOptions{}, nothing, err
 	}
 	report, stop := beat(ctx)
-	return restore.StageOptions{DB: db, Source: source, Lease: l, Dir: dir, Parallel: t.Backup.Parallel, Progress: report}, stop, nil
+	return restore.StageOptions{DB: db, Source: source, Collections: at.Collections, Lease: l, Dir: dir, Parallel: t.Backup.Parallel, Progress: report}, stop, nil
 }
 
 func (a *Data) swapping(at Attempt) (restore.SwapOptions, error) {

@@ -43,6 +43,8 @@ type Plan struct {
 	DrawnAt     time.Time  `json:"drawnAt"`
 	// Undelete is set where single documents are put back, beside what is there. Backup is then empty.
 	Undelete *UndeletePlan `json:"undelete,omitempty"`
+	// Only are the collections that are restored, where it is not the whole database.
+	Only []string `json:"only,omitempty"`
 }
 
 // RadiusOf is the blast radius in one collection or organization.
@@ -90,11 +92,14 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	if err != nil {
 		return Plan{}, typed(ctx, err)
 	}
+	if from, err = only(from, in.Collections); err != nil {
+		return Plan{}, badInput(err)
+	}
 	folder, err := a.folder(in.Target, in.Incident)
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings}
+	p := Plan{Only: in.Collections, Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings}
 	p.Backup.ID = in.Backup
 	if t.Application.Supervisor != nil {
 		p.Writers = t.Application.Supervisor.Programs
@@ -111,6 +116,8 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		if err != nil {
 			return Plan{}, typed(ctx, err)
 		}
+		// What the database has lost of them is what comes back.
+		live, _ = only(live, in.Collections)
 		diff, err := backup.Compare(ctx, from, live, backup.CompareOptions{TenantField: t.Tenants.Field, Parallel: t.Backup.Parallel})
 		if err != nil {
 			return Plan{}, typed(ctx, err)
@@ -133,6 +140,9 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		}
 	}
 	for _, name := range t.Verify.KeyCounts {
+		if !in.restores(name) {
+			continue
+		}
 		k := KeyCount{Name: name, Backup: before[name], Now: -1}
 		if p.RadiusKnown {
 			k.Now = now[name]
@@ -147,6 +157,28 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	}
 	p.ComeBack, p.MoveAside = p.ComeBack[:min(len(p.ComeBack), shown)], p.MoveAside[:min(len(p.MoveAside), shown)]
 	return p, nil
+}
+
+// only narrows a backup to some of its collections; none means all. The error names those that it does not have.
+func only(s backup.Source, names []string) (backup.Source, error) {
+	if len(names) == 0 {
+		return s, nil
+	}
+	m := *s.Manifest
+	m.Collections = nil
+	var missing []string
+	for _, name := range names {
+		if c := s.Manifest.Collection(name); c != nil {
+			m.Collections = append(m.Collections, *c)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	s.Manifest = &m
+	if len(missing) > 0 {
+		return s, fmt.Errorf("backup %s has no collection %s", m.Name, strings.Join(missing, ", "))
+	}
+	return s, nil
 }
 
 // most lists the entries that a restore changes most, biggest first.

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"slices"
 	"time"
 
 	"github.com/battwheels/runbook/internal/backup"
@@ -41,4 +42,11 @@ type Attempt struct {
 	Run      string `json:"run"` // the workflow's run: the lease is its own
 	Token    int64  `json:"token,omitempty"`
 	Backup   string `json:"backup,omitempty"`
+	// Collections are those that are restored, each of them whole; empty: all.
+	Collections []string `json:"collections,omitempty"`
+}
+
+// restores says whether the attempt restores a collection.
+func (a Attempt) restores(collection string) bool {
+	return len(a.Collections) == 0 || slices.Contains(a.Collections, collection)
 }

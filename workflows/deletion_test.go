@@ -361,6 +361,17 @@ func TestDeletionInputsRefuseWhatIsMisspelt(t *testing.T) {
 	require.ErrorContains(t, s.GetWorkflowError(), "must be a moment like")
 }
 
+func TestDeletionSaysWhatToDoAboutACollectionThatIsGone(t *testing.T) {
+	s := newShop(t)
+	s.missing.Gone = []string{"tickets"}
+	s.at(time.Minute, func() {
+		require.Contains(t, s.status().Markdown(), "runbook start Restore --collection tickets")
+		s.says(DoorReject, Answer{}, "")
+	})
+	r := s.deletion(DeletionInput{})
+	require.Contains(t, strings.Join(r.Undelete.Warnings, " "), "runbook start Restore battwheels --collection tickets")
+}
+
 // TestTheTableOfGroupsFitsIntoAQueryString proves that the details keep their limit, and say what they leave out.
 func TestTheTableOfGroupsFitsIntoAQueryString(t *testing.T) {
 	m := activities.Missing{Documents: 9000, More: 50}

@@ -16,6 +16,8 @@ type RestoreInput struct {
 	Target string `json:"target,omitempty"`
 	Backup string `json:"backup,omitempty"` // an id that "runbook backups list" shows; default the newest proven one
 	Since  Since  `json:"since,omitempty"`  // when the damage began: only older backups are chosen
+	// Collections are restored whole, and the others left as they are; default all.
+	Collections []string `json:"collections,omitempty"`
 	// Incident and Emergency are set by a playbook that runs the restore as its child.
 	Incident  string `json:"incident,omitempty"`
 	Emergency string `json:"emergency,omitempty"` // the dump that the playbook made already
@@ -133,7 +135,7 @@ func (r *restore) setup(ctx workflow.Context) error {
 		r.in.Incident = incidentID(ctx)
 	}
 	r.incident = r.in.Incident
-	r.attempt = activities.Attempt{Target: r.snap.Target, Incident: r.in.Incident, Run: info.OriginalRunID}
+	r.attempt = activities.Attempt{Target: r.snap.Target, Incident: r.in.Incident, Run: info.OriginalRunID, Collections: r.in.Collections}
 	r.emergency = r.in.Emergency
 	r.result = RestoreResult{Target: r.snap.Target, Incident: r.in.Incident}
 	r.status = Status{Incident: r.in.Incident, Target: r.snap.Target}

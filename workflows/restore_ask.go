@@ -201,10 +201,7 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 		r.warn("The lease was not given back: " + message(err))
 	}
 	if ended == Recovered {
-		err := workflow.ExecuteActivity(quick(ctx, "Mark the backup as restored"), catalog.MarkRestored, r.attempt).Get(ctx, nil)
-		if err != nil {
-			r.warn("The backup was not marked as restored: " + message(err))
-		}
+		r.markRestored(ctx)
 		if !res.HealthyAt.IsZero() {
 			res.DowntimeSeconds = res.HealthyAt.Sub(res.StoppedAt).Seconds()
 		}
@@ -238,6 +235,17 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 	}
 	res.Warnings = r.warnings
 	return *res
+}
+
+// markRestored notes that the backup was proven by restoring it, where that was all of it.
+func (r *restore) markRestored(ctx workflow.Context) {
+	if len(r.in.Collections) > 0 {
+		return
+	}
+	err := workflow.ExecuteActivity(quick(ctx, "Mark the backup as restored"), catalog.MarkRestored, r.attempt).Get(ctx, nil)
+	if err != nil {
+		r.warn("The backup was not marked as restored: " + message(err))
+	}
 }
 
 func (r *asking) begin(ctx workflow.Context, step string) {

@@ -118,6 +118,9 @@ func planMarkdown(p activities.Plan, limit int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### Plan `%s`\nPut back backup **%s** of %s: %s documents in %d collections.\n\n",
 		p.Code, p.Backup.ID, stamp(p.Backup.Time), count(p.Backup.Documents), p.Backup.Collections)
+	if len(p.Only) > 0 {
+		fmt.Fprintf(&b, "Only these collections, each of them whole: **%s**. The others stay as they are.\n\n", strings.Join(p.Only, ", "))
+	}
 	if p.RadiusKnown {
 		fmt.Fprintf(&b, "%s documents come back, %s go back to the backup's version, %s newer ones leave (all kept in the safety dump).\n\n",
 			count(p.Radius.Missing), count(p.Radius.Changed), count(p.Radius.Added))

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/battwheels/runbook/activities"
@@ -13,6 +14,10 @@ func missingMarkdown(m activities.Missing, limit int) string {
 	fmt.Fprintf(&b, "### %s documents stood in a backup and are absent\n", count(m.Documents))
 	if m.Lost > 0 {
 		fmt.Fprintf(&b, "%s more were made and deleted since the newest backup, and stand nowhere.\n", count(m.Lost))
+	}
+	if whole := append(slices.Clone(m.Gone), m.TooMany...); len(whole) > 0 {
+		fmt.Fprintf(&b, "❗ Gone altogether, or too much of them to be listed: %s. For these: `reject`, then `runbook start Restore --collection %s`\n",
+			strings.Join(whole, ", "), strings.Join(whole, ","))
 	}
 	b.WriteString("\n| Collection | Organization | Vanished between | | Documents | Audited |\n|---|---|---|---|---:|---:|\n")
 	const more = "\n%d more groups, all in groups.json\n"

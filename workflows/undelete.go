@@ -265,11 +265,9 @@ func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	if u.dry {
 		u.result.Groups = m.Groups
 	}
-	if len(m.TooMany) > 0 {
-		u.warn("Too much is missing to be listed one by one: restore these collections whole: " + strings.Join(m.TooMany, ", "))
-	}
-	if len(m.Gone) > 0 {
-		u.warn("Not in the database any more: restore these collections whole: " + strings.Join(m.Gone, ", "))
+	if whole := append(slices.Clone(m.Gone), m.TooMany...); len(whole) > 0 {
+		u.warn(fmt.Sprintf("Gone altogether, or too much of them to be listed one by one: %s. To restore these whole, end this, and run: runbook start Restore %s --collection %s",
+			strings.Join(whole, ", "), u.snap.Target, strings.Join(whole, ",")))
 	}
 	return fmt.Sprintf("%s documents in %d groups, audit entries tell of %s", count(m.Documents), len(m.Groups)+m.More, count(m.Audited)), nil
 }

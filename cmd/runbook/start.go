@@ -25,8 +25,8 @@ func (a *app) start() *cobra.Command {
 		Use:   "start PLAYBOOK [TARGET]",
 		Short: "Start a playbook: " + strings.Join(playbooks, ", "),
 		Long: `Start a playbook. AccidentalDeletion, DatabaseCorruption and Restore ask for approval of a plan before they change
-anything live. AccidentalDeletion puts single documents back while the application runs; for a whole collection or
-database, start Restore.
+anything live. AccidentalDeletion puts single documents back while the application runs; for a whole collection (--collection)
+or the whole database, start Restore, which stops the application.
 
 ` + exitHelp,
 		Example: `  runbook start Backup battwheels --wait
@@ -54,7 +54,7 @@ database, start Restore.
 				"Backup":             workflows.BackupInput{Target: target},
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
-				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since)},
+				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				s := worker.Starter{Client: c, Config: cfg}
@@ -77,7 +77,7 @@ database, start Restore.
 	c.Flags().StringVar(&backup, "backup", "", "id of the backup to restore (default the newest proven one), or to compare with")
 	c.Flags().StringVar(&since, "since", "", "when the damage began, like 2026-02-24T03:12:00Z: only older backups are chosen")
 	c.Flags().StringVar((*string)(&deletion.Until), "until", "", "AccidentalDeletion: when the deleting had ended")
-	c.Flags().StringSliceVar(&deletion.Collections, "collection", nil, "AccidentalDeletion: only from these collections")
+	c.Flags().StringSliceVar(&deletion.Collections, "collection", nil, "AccidentalDeletion: only from these collections; Restore: only these, each of them whole")
 	c.Flags().StringVar(&deletion.Organization, "organization", "", "AccidentalDeletion: only this organization's documents")
 	c.Flags().StringSliceVar(&deletion.IDs, "id", nil, "AccidentalDeletion: only these documents, by the application's id or by _id")
 	c.Flags().BoolVar(&deletion.DryRun, "dry-run", false, "AccidentalDeletion: search and plan only; nothing is written, nobody is told")

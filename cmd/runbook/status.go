@@ -140,6 +140,9 @@ func (s targetStatus) write(w io.Writer) {
 		writeMissing(w, m)
 	} else if p != nil && s.Running != "" {
 		fmt.Fprintf(w, "\nPlan %s: put back %s\n", p.Code, p.Backup.ID)
+		if len(p.Only) > 0 {
+			fmt.Fprintf(w, "  only these collections, each of them whole: %s\n", strings.Join(p.Only, ", "))
+		}
 		fmt.Fprintf(w, "  %d documents in %d collections\n", p.Backup.Documents, p.Backup.Collections)
 		if p.RadiusKnown {
 			fmt.Fprintf(w, "  %d come back, %d go back to the backup's version, %d newer ones leave\n", p.Radius.Missing, p.Radius.Changed, p.Radius.Added)

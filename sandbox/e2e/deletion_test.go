@@ -159,3 +159,42 @@ func TestADryRunOfADeletionChangesNothing(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(w.storage, "incidents", "battwheels", r.Incident, "incident.json"))
 	w.record("deletion-dry-run", workflows.DryRunID("battwheels"), "")
 }
+
+// TestARestoreOfWholeCollectionsLeavesTheOthersAlone is for when a whole collection is gone: it alone is staged, proven and swapped,
+// and what was written elsewhere since the backup stays.
+func TestARestoreOfWholeCollectionsLeavesTheOthersAlone(t *testing.T) {
+	w := newWorld(t)
+	before, now, _ := w.deleteByMistake()
+	require.NoError(t, w.db.Collection("tickets").Drop(t.Context()))
+	run := w.run(restoring, "Restore", workflows.RestoreInput{Collections: []string{"tickets", "items"}})
+	s := w.asked(restoring)
+	require.NotNil(t, s.Plan)
+	require.Equal(t, []string{"tickets", "items"}, s.Plan.Only)
+	require.EqualValues(t, 925, s.Plan.Radius.Missing)
+	require.Zero(t, s.Plan.Loss(), "the others are not counted")
+	require.Contains(t, s.Markdown(), "Only these collections")
+	require.NoError(t, w.says(restoring, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
+	var r workflows.RestoreResult
+	require.NoError(t, run.Get(t.Context(), &r))
+	require.Equal(t, workflows.Recovered, r.Outcome, r.Summary)
+	require.EqualValues(t, 1200, r.DocumentsRestored)
+	require.Empty(t, r.KeyCounts)
+	want := now
+	for k, v := range before {
+		if strings.HasPrefix(k, "tickets ") || strings.HasPrefix(k, "items ") {
+			want[k] = v
+		}
+	}
+	require.Equal(t, want, w.content())
+	w.record("restore-collections", restoring, "")
+}
+
+func TestARestoreOfACollectionThatTheBackupLacksChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.backup()
+	before := w.content()
+	err := w.run(restoring, "Restore", workflows.RestoreInput{Collections: []string{"tikets"}}).Get(t.Context(), nil)
+	require.ErrorContains(t, err, "has no collection tikets")
+	require.Equal(t, before, w.content())
+	require.Empty(t, w.reserved("runbook.stage."))
+}
