@@ -3,6 +3,7 @@ package activities
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/battwheels/runbook/internal/mail"
 	"github.com/battwheels/runbook/internal/report"
@@ -17,6 +18,7 @@ type PutBack struct {
 	Narrowed string   `json:"narrowed,omitempty"`
 	undelete.Outcomes
 	Undone *undelete.Undone `json:"undone,omitempty"`
+	BackAt time.Time        `json:"backAt,omitzero"`
 }
 
 // citeUndelete tells what AccidentalDeletion did, each statement with the event that it rests on.
@@ -29,6 +31,9 @@ func citeUndelete(f *report.Facts, in DraftInput, spans []span) {
 		if s := last(spans, activity); s.event != "" {
 			*list = append(*list, report.Statement{Text: fmt.Sprintf(format, args...), Event: s.event})
 		}
+	}
+	if !p.BackAt.IsZero() {
+		f.RTO = p.BackAt.Sub(in.DetectedAt)
 	}
 	if in.Plan != "" {
 		text := fmt.Sprintf("%d deleted documents, put back beside what is there while the application ran.", p.Insert)

@@ -24,7 +24,7 @@ type page struct {
 func (p *page) event(e scenario.Event) {
 	since := e.At.Sub(p.began).Round(time.Second)
 	head := fmt.Sprintf("%2d:%02d  %-12s  ", int(since.Minutes()), int(since.Seconds())%60, e.Who)
-	p.paragraph(head, strings.Repeat(" ", len(head)), e.Text)
+	p.paragraph(head, strings.Repeat(" ", utf8.RuneCountInString(head)), e.Text)
 }
 
 // still prints that a long step goes on.

@@ -362,14 +362,20 @@ func TestDeletionInputsRefuseWhatIsMisspelt(t *testing.T) {
 }
 
 func TestDeletionSaysWhatToDoAboutACollectionThatIsGone(t *testing.T) {
-	s := newShop(t)
-	s.missing.Gone = []string{"tickets"}
-	s.at(time.Minute, func() {
-		require.Contains(t, s.status().Markdown(), "runbook start Restore --collection tickets")
-		s.says(DoorReject, Answer{}, "")
-	})
-	r := s.deletion(DeletionInput{})
-	require.Contains(t, strings.Join(r.Undelete.Warnings, " "), "runbook start Restore battwheels --collection tickets")
+	for command, gone := range map[string][]string{
+		"runbook start Restore battwheels --collection tickets":  {"tickets"},
+		"restore the database: runbook start Restore battwheels": strings.Split(strings.Repeat("c ", 200), " "),
+	} {
+		s := newShop(t)
+		s.missing.Gone = gone
+		s.at(time.Minute, func() {
+			require.Contains(t, s.status().Markdown(), "runbook start Restore TARGET")
+			require.Contains(t, s.status().Markdown(), "| invoices | org_1 |", "the table is still there")
+			s.says(DoorReject, Answer{}, "")
+		})
+		r := s.deletion(DeletionInput{})
+		require.Contains(t, strings.Join(r.Undelete.Warnings, " "), command)
+	}
 }
 
 // TestTheTableOfGroupsFitsIntoAQueryString proves that the details keep their limit, and say what they leave out.

@@ -15,9 +15,8 @@ func missingMarkdown(m activities.Missing, limit int) string {
 	if m.Lost > 0 {
 		fmt.Fprintf(&b, "%s more were made and deleted since the newest backup, and stand nowhere.\n", count(m.Lost))
 	}
-	if whole := append(slices.Clone(m.Gone), m.TooMany...); len(whole) > 0 {
-		fmt.Fprintf(&b, "❗ Gone altogether, or too much of them to be listed: %s. For these: `reject`, then `runbook start Restore --collection %s`\n",
-			strings.Join(whole, ", "), strings.Join(whole, ","))
+	if whole := forRestore(m, "TARGET"); whole != "" {
+		b.WriteString("❗ " + whole + "\n")
 	}
 	b.WriteString("\n| Collection | Organization | Vanished between | | Documents | Audited |\n|---|---|---|---|---:|---:|\n")
 	const more = "\n%d more groups, all in groups.json\n"
@@ -34,6 +33,22 @@ func missingMarkdown(m activities.Missing, limit int) string {
 		fmt.Fprintf(&b, more, m.More)
 	}
 	return clip(b.String(), limit)
+}
+
+// forRestore says what to do about collections of which single documents cannot be put back; "" where there are none.
+func forRestore(m activities.Missing, target string) string {
+	whole := append(slices.Clone(m.Gone), m.TooMany...)
+	const few = 5
+	switch n := len(whole); {
+	case n == 0:
+		return ""
+	case n > few:
+		return fmt.Sprintf("%d collections are gone altogether, or miss too much to be listed: %s, …. End this, and restore the database: runbook start Restore %s",
+			n, strings.Join(whole[:few], ", "), target)
+	default:
+		return fmt.Sprintf("Gone altogether, or too much to be listed: %s. To restore these whole, end this, and run: runbook start Restore %s --collection %s",
+			strings.Join(whole, ", "), target, strings.Join(whole, ","))
+	}
 }
 
 // undeleteMarkdown draws the plan of an undelete.

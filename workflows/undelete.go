@@ -265,9 +265,8 @@ func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	if u.dry {
 		u.result.Groups = m.Groups
 	}
-	if whole := append(slices.Clone(m.Gone), m.TooMany...); len(whole) > 0 {
-		u.warn(fmt.Sprintf("Gone altogether, or too much of them to be listed one by one: %s. To restore these whole, end this, and run: runbook start Restore %s --collection %s",
-			strings.Join(whole, ", "), u.snap.Target, strings.Join(whole, ",")))
+	if whole := forRestore(m, u.snap.Target); whole != "" {
+		u.warn(whole)
 	}
 	return fmt.Sprintf("%s documents in %d groups, audit entries tell of %s", count(m.Documents), len(m.Groups)+m.More, count(m.Audited)), nil
 }
@@ -337,8 +336,11 @@ func (u *undeletion) summary(ended Outcome) string {
 
 // report tells the report what was put back.
 func (r *UndeleteResult) report(d *activities.DraftInput) {
-	d.ApprovedBy, d.Restored = r.ApprovedBy, r.PutBack.Insert
-	d.Undelete = &activities.PutBack{Backups: r.Backups, Missing: r.Missing, Audited: r.Audited, Outcomes: r.PutBack, Undone: r.Undone}
+	d.ApprovedBy = r.ApprovedBy
+	if r.Outcome == Recovered {
+		d.Restored = r.PutBack.Insert
+	}
+	d.Undelete = &activities.PutBack{Backups: r.Backups, Missing: r.Missing, Audited: r.Audited, Outcomes: r.PutBack, Undone: r.Undone, BackAt: r.BackAt}
 	if r.Plan != nil {
 		d.Plan, d.Undelete.Narrowed = r.Plan.Code, r.Plan.Undelete.Filter
 	}
