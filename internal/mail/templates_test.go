@@ -94,6 +94,18 @@ func samples(t *testing.T) map[string]Message {
 		Question: "**Stop the application** failed: backend is still running 60 seconds after it was told to stop.",
 		Choices:  []Choice{{Name: "retry"}, {Name: "give-up"}, {Name: "own-choice"}},
 	}, onCall))
+	add("volume")(templates.Decision(Decision{
+		Target: "battwheels", Incident: testIncident, Asked: at(3, 14, 0), Question: "What became of the volume?", Update: "volume-recovered or volume-lost",
+		Choices: []Choice{{Name: "volume-recovered", Command: "runbook volume recovered battwheels"}, {Name: "volume-lost", Command: "runbook volume lost battwheels"}},
+	}, onCall))
+	add("support")(templates.SupportRequest(SupportRequest{
+		Target: "battwheels", Database: "test_database", Incident: testIncident, Volume: "volume pvc-7 of namespace shop", Path: "/var/lib/mongodb: not there",
+		Since: at(3, 12, 0), Asked: at(3, 13, 0), Seen: []string{"3 observations in a row found the database gone.", "It does not answer: connection refused."},
+		Answer: []string{onCall.Email},
+	}, Contact{Email: "support@platform.example"}))
+	gone := n
+	gone.Gone, gone.NotKept = true, true
+	add("notice-gone")(templates.Notice(gone, volt))
 	add("done")(templates.Done(Done{
 		Target: "battwheels", Incident: testIncident, Recovered: true, Outcome: "recovered", Link: testLink,
 		Summary: "Recovered: 48,210 documents of backup 20260224T020000Z-scheduled-3f9a2c are back, proven by digest. The application was down for 45s.",
@@ -202,6 +214,8 @@ func TestWhatThePeopleInsideRead(t *testing.T) {
 		"approval":            {`runbook approve battwheels --plan K7Q-X2M --by "YOUR NAME" --reason "WHY"`, testLink, "No longer there: 312 documents", "tickets"},
 		"escalation":          {"still waits for an approval", "Waits since: 24 February 2026, 03:13 UTC"},
 		"approval-unreadable": {"unknown, the database could not be read"},
+		"support":             {"volume pvc-7 of namespace shop", "/var/lib/mongodb: not there", "3 observations in a row", "oncall@battwheels.example", testIncident},
+		"volume":              {`runbook volume lost battwheels --by "YOUR NAME" --reason "WHY"`},
 		"decision":            {`runbook decide battwheels --choice give-up --by "YOUR NAME" --reason "WHY"`, "Stop the application failed: backend is still running"},
 		"done":                {"36 of 38 mails; 2 refused, 1 without an address", "objective 2 hours", "runbook post-report " + testIncident},
 		"rejected":            {"was not restored", "nothing was changed"},

@@ -11,6 +11,8 @@ type Notice struct {
 	Since    time.Time // when the damage began; zero where nobody knows
 	Detected time.Time
 	Stopped  time.Time // the application's stop: nothing was entered after it
+	// Gone says that the database itself was lost, not damaged. Then Stopped is when that was seen.
+	Gone     bool
 	Back     time.Time // seen healthy
 	BackupAt time.Time // every entry acknowledged before it is there
 
