@@ -10,6 +10,7 @@ const (
 	MailAsk      MailKind = "ask"      // a plan waits for approval, or a question for a decision
 	MailEscalate MailKind = "escalate" // nobody has answered
 	MailDone     MailKind = "done"
+	MailSupport  MailKind = "support" // asks the platform to recover a volume
 	MailMonitor  MailKind = "monitor"
 	MailRemind   MailKind = "report-reminder"
 	MailOverdue  MailKind = "report-overdue"
@@ -33,7 +34,15 @@ type TellInput struct {
 	Left       time.Duration `json:"left,omitempty"`
 	Draft      string        `json:"draft,omitempty"` // path of the report's draft
 	WorkflowID string        `json:"workflowId,omitempty"`
+	Since      time.Time     `json:"since,omitzero"` // when the database was first seen gone
+	Seen       []string      `json:"seen,omitempty"` // what was observed of it
 }
+
+// The answers to what became of a lost volume; each is a door of its own.
+const (
+	VolumeRecovered = "volume-recovered"
+	VolumeLost      = "volume-lost"
+)
 
 // Ended is how a recovery went, for the mail to the people inside.
 type Ended struct {
@@ -66,6 +75,9 @@ type FreezeInput struct {
 	Since      time.Time `json:"since,omitzero"` // when the damage began, where that is known
 	Backup     string    `json:"backup"`
 	SafetyDump string    `json:"safetyDump,omitempty"`
+	// GoneAt is when the database itself was lost: nobody can count then what had been entered since the backup. Zero where it
+	// was not lost.
+	GoneAt time.Time `json:"goneAt,omitzero"`
 }
 
 // Outbox counts the mails that are frozen; addresses and words lie in the incident's folder only.
@@ -140,6 +152,8 @@ type DraftInput struct {
 	MailsUnknown       int           `json:"mailsUnknown"`
 	Answers            []Answer      `json:"answers,omitempty"`
 	Warnings           []string      `json:"warnings,omitempty"`
+	Playbook           string        `json:"playbook,omitempty"` // default DatabaseCorruption
+	GoneAt             time.Time     `json:"goneAt,omitzero"`    // when the database itself was lost, where it was
 	Database           string        `json:"database"`
 	Since              time.Time     `json:"since,omitzero"`
 	Due                time.Time     `json:"due"`

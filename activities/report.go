@@ -103,14 +103,14 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 // facts are what the playbook itself knows.
 func facts(in DraftInput) report.Facts {
 	f := report.Facts{
-		Target: in.Target, Database: in.Database, Incident: in.Incident, Playbook: "DatabaseCorruption", Outcome: in.Outcome, Summary: in.Summary,
+		Target: in.Target, Database: in.Database, Incident: in.Incident, Playbook: cmp.Or(in.Playbook, "DatabaseCorruption"), Outcome: in.Outcome, Summary: in.Summary,
 		Detected: report.Moment{At: in.DetectedAt}, Since: report.Moment{At: in.Since},
 		Stopped: report.Moment{At: in.StoppedAt}, Healthy: report.Moment{At: in.HealthyAt},
 		RTOTarget: in.RTO, RPOTarget: in.RPO, Restored: in.Restored, Warnings: in.Warnings,
 		DraftedAt: time.Now().UTC(), Due: in.Due,
 	}
 	if !in.HealthyAt.IsZero() {
-		f.RTO, f.Downtime = in.HealthyAt.Sub(in.DetectedAt), in.HealthyAt.Sub(in.StoppedAt)
+		f.RTO, f.Downtime = in.HealthyAt.Sub(in.DetectedAt), in.HealthyAt.Sub(in.awayAt())
 	}
 	for _, k := range in.KeyCounts {
 		f.KeyCounts = append(f.KeyCounts, report.KeyCount{Name: k.Name, Before: -1, Backup: k.Backup, After: k.Now})
@@ -123,13 +123,21 @@ func facts(in DraftInput) report.Facts {
 			Code: in.Plan, Backup: b.ID, BackupAt: b.Time, State: b.State, Collections: b.Collections, Documents: b.Documents, Bytes: b.Bytes,
 		}
 		if !in.StoppedAt.IsZero() {
-			f.RPO = in.StoppedAt.Sub(b.Time)
+			f.RPO = in.awayAt().Sub(b.Time)
 		}
 	}
 	if in.PostedURL != "" {
 		f.Posted = &report.Posted{URL: in.PostedURL, By: in.PostedBy, At: in.PostedAt}
 	}
 	return f
+}
+
+// awayAt is when the application could no longer work: from then on nothing new was entered that a restore could lose.
+func (in DraftInput) awayAt() time.Time {
+	if !in.GoneAt.IsZero() {
+		return in.GoneAt
+	}
+	return in.StoppedAt
 }
 
 // cite adds what the histories prove, each statement with the event that it rests on.
