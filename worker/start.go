@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
@@ -25,7 +26,7 @@ type Starter struct {
 // their next evaluation sees it resolved. One that still fires then reports that something is still wrong.
 const echo = 15 * time.Minute
 
-// StartIncident starts the corruption playbook for an alert, or joins the one that runs. The echo of an incident that has just
+// StartIncident starts the playbook that an alert means, or joins the incident that runs, whatever its playbook. The echo of an incident that has just
 // ended starts nothing. It returns the workflow's id.
 func (s *Starter) StartIncident(ctx context.Context, a alert.Alert) (string, error) {
 	id := workflows.IncidentID(a.Target)
@@ -41,7 +42,14 @@ func (s *Starter) StartIncident(ctx context.Context, a alert.Alert) (string, err
 	if !a.Since.IsZero() {
 		in.Since = workflows.Since(a.Since.UTC().Format(time.RFC3339))
 	}
-	_, err = s.Client.SignalWithStartWorkflow(ctx, id, workflows.SignalAlert, said, s.options(id, "Alert "+a.Name), "DatabaseCorruption", in)
+	playbook, start := "DatabaseCorruption", any(in)
+	if slices.Contains(s.Config.Targets[a.Target].PodLoss.Alerts, a.Name) {
+		if !a.Since.IsZero() {
+			said.StartsAt = a.Since
+		}
+		playbook, start = "PodLoss", workflows.PodLossInput{Target: a.Target, Alert: &said}
+	}
+	_, err = s.Client.SignalWithStartWorkflow(ctx, id, workflows.SignalAlert, said, s.options(id, "Alert "+a.Name), playbook, start)
 	if err != nil {
 		return "", fmt.Errorf("start %s: %w", id, err)
 	}
@@ -68,12 +76,13 @@ func (s *Starter) echoes(ctx context.Context, id string, a alert.Alert) (bool, e
 func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (client.WorkflowRun, error) {
 	id := map[string]string{
 		"DatabaseCorruption": workflows.IncidentID(target),
+		"PodLoss":            workflows.IncidentID(target),
 		"Restore":            workflows.RestoreID(target),
 		"Backup":             "backup/" + target,
 		"BackupMonitor":      "monitor/" + target,
 	}[playbook]
 	if id == "" {
-		return nil, fmt.Errorf("no playbook %q: there are Backup, BackupMonitor, DatabaseCorruption and Restore", playbook)
+		return nil, fmt.Errorf("no playbook %q: there are Backup, BackupMonitor, DatabaseCorruption, PodLoss and Restore", playbook)
 	}
 	o := s.options(id, playbook+" of "+target)
 	o.WorkflowExecutionErrorWhenAlreadyStarted = true

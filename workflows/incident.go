@@ -33,7 +33,11 @@ type IncidentResult struct {
 	MailsUndeliverable  int           `json:"mailsUndeliverable"`
 	MailsUnknown        int           `json:"mailsUnknown,omitempty"` // outcome never learned; listed for a person
 	Report              string        `json:"report,omitempty"`       // workflow id of the report
-	Warnings            []string      `json:"warnings,omitempty"`
+	// GoneAt is when the database itself was lost, where it was: from then on nothing was entered.
+	GoneAt   time.Time            `json:"goneAt,omitzero"`
+	Compared *activities.Compared `json:"compared,omitempty"` // a recovered volume with the last backup
+	Answers  []Answer             `json:"answers,omitempty"`  // what people said to the playbook itself
+	Warnings []string             `json:"warnings,omitempty"`
 }
 
 const (
@@ -57,6 +61,9 @@ type incident struct {
 	result   IncidentResult
 	abort    *Answer
 	stop     workflow.CancelFunc // of the playbook's own steps, before its child begins
+	// answer hears what is said to the playbook itself, and says whether it was. Nil where only its child is asked.
+	answer func(workflow.Context, string, Answer) (reply string, mine bool, err error)
+	own    []door
 }
 
 // setup opens the doors of a playbook with these steps; what the child does stands in the place of the step body.
@@ -94,7 +101,7 @@ func (i *incident) setup(ctx workflow.Context, body string, steps ...string) err
 	})
 	serveParent(ctx, i.hear)
 	i.announce(ctx, i.merged)
-	return openDoors(ctx, i.hear)
+	return openDoors(ctx, i.hear, i.own...)
 }
 
 // hear takes what people say at this playbook's page: to the child, or to the steps before it.
@@ -104,6 +111,11 @@ func (i *incident) hear(ctx workflow.Context, door string, a Answer) (string, er
 		i.abort = &a
 		i.stop()
 		return "aborting", nil
+	}
+	if i.answer != nil {
+		if reply, mine, err := i.answer(ctx, door, a); mine {
+			return reply, err
+		}
 	}
 	return i.forward.hear(ctx, door, a)
 }
@@ -133,6 +145,7 @@ func (i *incident) tellOrganizations(ctx workflow.Context) {
 		mails.FreezeMails, activities.FreezeInput{
 			Target: i.snap.Target, Incident: i.id, DetectedAt: i.result.DetectedAt, BackupAt: r.Backup.Time,
 			StoppedAt: r.StoppedAt, HealthyAt: r.HealthyAt, Since: since, Backup: r.Backup.ID, SafetyDump: r.SafetyDump,
+			GoneAt: i.result.GoneAt,
 		}).Get(ctx, &box)
 	if err != nil {
 		i.end(ctx, stepMails, Failed, "not sent: "+explain(err))
@@ -204,7 +217,7 @@ func (i *incident) openReport(ctx workflow.Context) {
 		ParentClosePolicy: enums.PARENT_CLOSE_POLICY_ABANDON,
 		StaticSummary:     "The incident report, open until it is posted",
 	}), IncidentReport, ReportInput{
-		Target: i.snap.Target, Incident: i.id, DetectedAt: i.result.DetectedAt, Since: since, Result: &i.result,
+		Target: i.snap.Target, Incident: i.id, Playbook: i.playbook, DetectedAt: i.result.DetectedAt, Since: since, Result: &i.result,
 		Parent: workflow.GetInfo(ctx).WorkflowExecution.ID, ParentRun: workflow.GetInfo(ctx).WorkflowExecution.RunID,
 		ChildRun: i.runID,
 	})

@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type ReportInput struct {
 	Target     string          `json:"target"`
 	Incident   string          `json:"incident"`
+	Playbook   string          `json:"playbook,omitempty"`
 	DetectedAt time.Time       `json:"detectedAt"`
 	Since      time.Time       `json:"since,omitzero"` // when the damage began, where that is known
 	Result     *IncidentResult `json:"result,omitempty"`
@@ -163,7 +165,7 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activities.DraftInput {
 	d := activities.DraftInput{
 		Target: in.Target, Incident: in.Incident, DetectedAt: in.DetectedAt, RPO: snap.RPO, RTO: snap.RTO,
-		Database: snap.Database, Since: in.Since, Due: in.DetectedAt.Add(snap.ReportWithin),
+		Playbook: in.Playbook, Database: snap.Database, Since: in.Since, Due: in.DetectedAt.Add(snap.ReportWithin),
 		Histories: []activities.Execution{{WorkflowID: in.Parent, RunID: in.ParentRun}},
 	}
 	if in.ChildRun != "" {
@@ -181,10 +183,10 @@ func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activitie
 	d.Backup, d.SafetyDump, d.EmergencyDump = r.Restore.Backup, r.Restore.SafetyDump, r.EmergencyDump
 	d.StoppedAt, d.HealthyAt = r.Restore.StoppedAt, r.Restore.HealthyAt
 	d.Restored, d.Lost, d.AuditMerged = r.Restore.DocumentsRestored, r.Restore.DocumentsLost, r.Restore.AuditMerged
-	d.KeyCounts = r.Restore.KeyCounts
+	d.KeyCounts, d.GoneAt = r.Restore.KeyCounts, r.GoneAt
 	d.Organizations, d.MailsSent, d.MailsUndeliverable, d.MailsUnknown = r.OrganizationsActive, r.MailsSent, r.MailsUndeliverable, r.MailsUnknown
 	d.Warnings = append(append(d.Warnings, r.Restore.Warnings...), r.Warnings...)
-	for _, a := range r.Restore.Answers {
+	for _, a := range slices.Concat(r.Answers, r.Restore.Answers) {
 		d.Answers = append(d.Answers, activities.Answer{At: a.At, Door: a.Door, By: a.By, Reason: a.Reason, Denied: a.Denied})
 	}
 	return d

@@ -15,7 +15,7 @@ import (
 	"github.com/battwheels/runbook/workflows"
 )
 
-var playbooks = []string{"Backup", "BackupMonitor", "DatabaseCorruption", "Restore"}
+var playbooks = []string{"Backup", "BackupMonitor", "DatabaseCorruption", "PodLoss", "Restore"}
 
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
@@ -23,7 +23,7 @@ func (a *app) start() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "start PLAYBOOK [TARGET]",
 		Short: "Start a playbook: " + strings.Join(playbooks, ", "),
-		Long: `Start a playbook. DatabaseCorruption and Restore ask for approval of a plan before they change anything live.
+		Long: `Start a playbook. DatabaseCorruption, PodLoss and Restore ask for approval of a plan before they change anything live.
 
 ` + exitHelp,
 		Example: `  runbook start Backup battwheels --wait
@@ -47,6 +47,7 @@ func (a *app) start() *cobra.Command {
 				"Backup":             workflows.BackupInput{Target: target},
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
+				"PodLoss":            workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
 				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since)},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
@@ -68,7 +69,7 @@ func (a *app) start() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&backup, "backup", "", "id of the backup to restore (default the newest proven one)")
-	c.Flags().StringVar(&since, "since", "", "when the damage began, like 2026-02-24T03:12:00Z: only older backups are chosen")
+	c.Flags().StringVar(&since, "since", "", "when the damage or the loss began, like 2026-02-24T03:12:00Z: only older backups are chosen")
 	c.Flags().StringVar(&by, "by", whoami(), "your name")
 	c.Flags().StringVar(&reason, "reason", "", "why")
 	c.Flags().BoolVar(&wait, "wait", false, "wait for the end, and print the result")
@@ -96,7 +97,8 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	if healthy, ok := result["healthy"].(bool); ok && !healthy {
 		return found("the backups are not as they should be")
 	}
-	if o, ok := result["outcome"].(string); ok && o != string(workflows.Recovered) {
+	good := []string{string(workflows.Recovered), string(workflows.VolumeRecovered), string(workflows.FalseAlarm)}
+	if o, ok := result["outcome"].(string); ok && !slices.Contains(good, o) {
 		return found("not recovered: %s", o)
 	}
 	return nil
