@@ -46,8 +46,11 @@ type Observation struct {
 	Volume      string     `json:"volume,omitempty"` // whether the configured path is there
 }
 
-// observeWithin bounds one look: a database that does not answer in this time is taken for one that does not answer.
-const observeWithin = 15 * time.Second
+// A look may take as long as the pause between two, within these bounds: what has not answered by then does not answer.
+const (
+	shortestLook = 5 * time.Second
+	longestLook  = 15 * time.Second
+)
 
 // ObserveDatabase looks at what is left of a database, and compares it with the newest proven backup. It fails only where the
 // question makes no sense: a database that is not there is an observation.
@@ -63,7 +66,7 @@ func (a *Data) ObserveDatabase(ctx context.Context, in ObserveInput) (Observatio
 	_, stop := beat(ctx)
 	defer stop()
 	o := Observation{At: time.Now().UTC(), Volume: volume(t.PodLoss.Volume.Path)}
-	limited, cancel := context.WithTimeout(ctx, observeWithin)
+	limited, cancel := context.WithTimeout(ctx, min(max(time.Duration(t.PodLoss.Every), shortestLook), longestLook))
 	defer cancel()
 	oldest, err := o.look(limited, db, t)
 	switch {
@@ -202,10 +205,14 @@ func volume(path string) string {
 	return path + " is there"
 }
 
-// brief is an error as one short line: a driver's error lists every server.
+// brief is an error as one short line. A driver that finds no server lists all of them, each with its last error: the first of
+// those says most.
 func brief(err error) string {
 	const most = 160
 	text := strings.Join(strings.Fields(err.Error()), " ")
+	if _, last, ok := strings.Cut(text, "Last error: "); ok {
+		text, _, _ = strings.Cut(last, " }")
+	}
 	if len(text) > most {
 		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}

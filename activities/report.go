@@ -179,6 +179,7 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 			Event: cmp.Or(last(spans, "SendBatch").event, last(spans, "FreezeMails").event),
 		}
 	}
+	f.Found = found(spans)
 	names := map[string]string{
 		"DumpDatabase": "Dump", "CheckBackup": "Check", "StageBackup": "Stage", "ProveStaging": "Prove", "StopApplication": "Stop",
 		"SwapCollections": "Swap", "VerifyRestored": "Verify", "StartApplication": "Start", "SendBatch": "Mail",
@@ -189,6 +190,34 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 		}
 	}
 	slices.SortStableFunc(f.Phases, func(x, y report.Phase) int { return x.From.Compare(y.From) })
+}
+
+// found is what the observations of the database saw: the first, and each that differs from the one before.
+func found(spans []span) []report.Statement {
+	var list []report.Statement
+	var before Observation
+	for _, s := range spans {
+		var o Observation
+		if s.activity == "CompareWithBackup" {
+			var c Compared
+			if converter.GetDefaultDataConverter().FromPayloads(s.result, &c) == nil {
+				list = append(list, report.Statement{Text: fmt.Sprintf(
+					"Compared with the last backup, %d documents were the same, %d new, %d changed and %d absent.",
+					c.Radius.Same, c.Radius.Added, c.Radius.Changed, c.Radius.Missing), Event: s.event})
+			}
+			continue
+		}
+		if s.activity != "ObserveDatabase" || converter.GetDefaultDataConverter().FromPayloads(s.result, &o) != nil || o.State == before.State {
+			continue
+		}
+		text := "Of the database: " + o.What
+		if o.Volume != "" {
+			text += "; " + o.Volume
+		}
+		list = append(list, report.Statement{Text: text + ".", Event: s.event})
+		before = o
+	}
+	return list
 }
 
 // attribute finds the event of each thing that people said: the nearest in time that came to the same door. An answer is heard a

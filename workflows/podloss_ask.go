@@ -37,6 +37,8 @@ func (p *podLoss) hearAnswer(ctx workflow.Context, name string, a Answer) (reply
 		}
 		p.said = append(p.said, a)
 		p.verdict = &a
+		p.closeQuestion() // also while the database is being looked at
+		p.publish(ctx)
 		return map[string]string{
 			DoorVolumeRecovered: "recovered: it is compared with the last backup",
 			DoorVolumeLost:      "lost: the backup is restored, after a plan was approved",

@@ -40,6 +40,7 @@ type Facts struct {
 	Timeline []Event
 	Phases   []Phase
 
+	Found     []Statement // what was seen of the database before anything was decided
 	Plan      *Plan
 	Loss      *Counts
 	Restored  int64
@@ -260,6 +261,7 @@ func (f Facts) statements() []Statement {
 	if f.Mails != nil {
 		all = append(all, Statement{"who was told", f.Mails.Event})
 	}
+	all = append(all, f.Found...)
 	all = append(all, f.Kept...)
 	all = append(all, f.Verified...)
 	return append(all, f.FollowUps...)
