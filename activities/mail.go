@@ -90,6 +90,7 @@ func (a *Mail) draft(ctx context.Context, t config.Target, in FreezeInput) (mail
 	} else {
 		// What had been entered since the backup went with the database: no copy has it, and nobody can count it.
 		notice.Gone, notice.NotKept, notice.Since, notice.Stopped = true, true, time.Time{}, in.GoneAt
+		notice.Until = in.Until
 	}
 	templates, err := mail.NewTemplates(nil)
 	if err != nil {

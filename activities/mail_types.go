@@ -78,6 +78,8 @@ type FreezeInput struct {
 	// GoneAt is when the database itself was lost: nobody can count then what had been entered since the backup. Zero where it
 	// was not lost.
 	GoneAt time.Time `json:"goneAt,omitzero"`
+	// Until is when the last entry may have been made that the restored database does not have, where that was after GoneAt.
+	Until time.Time `json:"until,omitzero"`
 }
 
 // Outbox counts the mails that are frozen; addresses and words lie in the incident's folder only.

@@ -65,10 +65,11 @@ func (a *Data) ObserveDatabase(ctx context.Context, in ObserveInput) (Observatio
 	}
 	_, stop := beat(ctx)
 	defer stop()
-	o := Observation{At: time.Now().UTC(), Volume: volume(t.PodLoss.Volume.Path)}
+	o := Observation{At: time.Now().UTC()}
 	limited, cancel := context.WithTimeout(ctx, min(max(time.Duration(t.PodLoss.Every), shortestLook), longestLook))
 	defer cancel()
 	oldest, err := o.look(limited, db, t)
+	o.Volume = volume(t.PodLoss.Volume.Path)
 	switch {
 	case ctx.Err() != nil:
 		return Observation{}, ctx.Err()

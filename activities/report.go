@@ -109,6 +109,9 @@ func facts(in DraftInput) report.Facts {
 		RTOTarget: in.RTO, RPOTarget: in.RPO, Restored: in.Restored, Warnings: in.Warnings,
 		DraftedAt: time.Now().UTC(), Due: in.Due,
 	}
+	if !in.GoneAt.IsZero() {
+		f.Gone, f.Since.At = true, in.GoneAt
+	}
 	if !in.HealthyAt.IsZero() {
 		f.RTO, f.Downtime = in.HealthyAt.Sub(in.DetectedAt), in.HealthyAt.Sub(in.awayAt())
 	}

@@ -139,13 +139,17 @@ func (i *incident) tellOrganizations(ctx workflow.Context) {
 	if err != nil {
 		i.warn("The mails do not say since when: " + err.Error())
 	}
+	var until time.Time
+	if !i.result.GoneAt.IsZero() && r.DocumentsLost > 0 {
+		until = r.StoppedAt // the new database had taken entries
+	}
 	var box activities.Outbox
 	err = workflow.ExecuteActivity(
 		long(ctx, i.snap.HostQueue, "Freeze recipients and words of the mail", time.Hour),
 		mails.FreezeMails, activities.FreezeInput{
 			Target: i.snap.Target, Incident: i.id, DetectedAt: i.result.DetectedAt, BackupAt: r.Backup.Time,
 			StoppedAt: r.StoppedAt, HealthyAt: r.HealthyAt, Since: since, Backup: r.Backup.ID, SafetyDump: r.SafetyDump,
-			GoneAt: i.result.GoneAt,
+			GoneAt: i.result.GoneAt, Until: until,
 		}).Get(ctx, &box)
 	if err != nil {
 		i.end(ctx, stepMails, Failed, "not sent: "+explain(err))

@@ -54,6 +54,7 @@ type podLoss struct {
 	proven  activities.BackupRef
 	failure string // why it could not be
 	ready   bool   // made ready, or failed
+	readyOn string // queue of the host that has it
 }
 
 // PodLoss is scenario B of the runbook: the database's pod or volume is gone. See what is left, ask the platform for the volume,
@@ -184,6 +185,7 @@ func (p *podLoss) askSupport(ctx workflow.Context) {
 // waited for: the restore then begins the second it is needed.
 func (p *podLoss) makeReady(ctx workflow.Context) {
 	p.begin(ctx, stepFetch)
+	p.ready, p.readyOn = false, p.snap.HostQueue
 	workflow.GoNamed(ctx, "make the backup ready", func(ctx workflow.Context) {
 		r := &restore{in: RestoreInput{Backup: p.in.Backup, Since: p.incident.since}, snap: p.snap}
 		r.attempt = activities.Attempt{Target: p.snap.Target, Incident: p.id}
@@ -254,6 +256,8 @@ func (p *podLoss) count(r *RestoreResult) {
 	r.DowntimeSeconds, r.RPOSeconds = r.HealthyAt.Sub(p.goneAt).Seconds(), p.goneAt.Sub(r.Backup.Time).Seconds()
 	p.result.Summary = fmt.Sprintf("Recovered: %s documents of backup %s are back, proven by digest. The database was gone for %s; what was entered between %s and %s is lost.",
 		count(r.DocumentsRestored), r.Backup.ID, duration(r.DowntimeSeconds), stamp(r.Backup.Time), stamp(p.goneAt))
+	r.LossKnown = false
+	p.warn(fmt.Sprintf("What was entered between %s and %s went with the database: no dump has it, and it is in no count.", stamp(r.Backup.Time), stamp(p.goneAt)))
 	if r.DocumentsLost > 0 {
 		p.warn(fmt.Sprintf("%s documents that the new database had taken meanwhile left it; they are in safety dump %s.", count(r.DocumentsLost), r.SafetyDump))
 	}
@@ -299,13 +303,20 @@ func (p *podLoss) comeBack(ctx workflow.Context, outcome Outcome) error {
 // compareWithBackup says in one sentence in what the database differs from the last backup.
 func (p *podLoss) compareWithBackup(ctx workflow.Context) (string, error) {
 	p.begin(ctx, stepCompare)
+	if err := p.openWhereAlive(ctx); err != nil {
+		return "", err
+	}
+	if p.readyOn != p.snap.HostQueue {
+		p.makeReady(ctx)
+		if err := workflow.Await(ctx, func() bool { return p.ready }); err != nil {
+			return "", err
+		}
+		p.begin(ctx, stepCompare)
+	}
 	if p.proven.ID == "" {
 		p.end(ctx, stepCompare, Failed, p.failure)
 		p.warn("The database that came back was compared with nothing: " + p.failure)
 		return "It was compared with nothing.", nil
-	}
-	if err := p.openWhereAlive(ctx); err != nil {
-		return "", err
 	}
 	var c activities.Compared
 	dump, err := emergencyDump(ctx, p.snap, p.id)

@@ -19,7 +19,7 @@ const (
 	// seldom is the longest pause between two observations while people are waited for, for days perhaps.
 	seldom = 10 * time.Minute
 	// hostAnswers is how long a host may take to begin a small step before another one is chosen.
-	hostAnswers = time.Minute
+	hostAnswers = 15 * time.Second
 )
 
 // observe looks until as many observations in a row agree as the policy wants, or a person knows better. One flapping probe

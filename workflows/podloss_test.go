@@ -148,7 +148,8 @@ func TestADatabaseThatIsNotEmptyIsPlannedAndApproved(t *testing.T) {
 	require.Equal(t, Recovered, r.Outcome)
 	w.before("Dump safety", "SwapCollections")
 	require.Contains(t, r.Restore.Warnings, "The database is not empty: it is fallen")
-	require.Contains(t, r.Warnings[0], "are in safety dump")
+	require.Contains(t, r.Warnings[0], "went with the database")
+	require.Contains(t, r.Warnings[1], "are in safety dump")
 }
 
 func TestWithoutADatabaseToRestoreIntoItWaits(t *testing.T) {

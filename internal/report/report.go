@@ -30,6 +30,7 @@ type Facts struct {
 
 	Detected Moment
 	Since    Moment // when the damage began, where known
+	Gone     bool   // the database itself was lost, at Since; RPO and Downtime count from then
 	Stopped  Moment // the application
 	Healthy  Moment // the application, again
 
