@@ -85,6 +85,7 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		return nil, fmt.Errorf("no playbook %q: there are Backup, BackupMonitor, DatabaseCorruption, PodLoss and Restore", playbook)
 	}
 	o := s.options(id, playbook+" of "+target)
+	o.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_FAIL
 	o.WorkflowExecutionErrorWhenAlreadyStarted = true
 	run, err := s.Client.ExecuteWorkflow(ctx, o, playbook, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {
