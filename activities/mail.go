@@ -248,6 +248,7 @@ func (a *Mail) supportRequest(t *mail.Templates, in TellInput, c mail.Contact) (
 
 func done(in TellInput, link string) mail.Done {
 	d := mail.Done{Target: in.Target, Incident: in.Incident, Outcome: in.Outcome, Summary: in.Summary, Link: link, Recovered: in.Ended != nil}
+	d.Whole, d.Warnings = in.Whole, in.Warnings
 	e := in.Ended
 	if e == nil {
 		return d

@@ -27,6 +27,8 @@ type TellInput struct {
 	Plan       *Plan         `json:"plan,omitempty"`
 	Summary    string        `json:"summary,omitempty"`
 	Outcome    string        `json:"outcome,omitempty"`
+	Whole      bool          `json:"whole,omitempty"` // nothing had to be restored
+	Warnings   []string      `json:"warnings,omitempty"`
 	Findings   *Findings     `json:"findings,omitempty"`
 	Ended      *Ended        `json:"ended,omitempty"` // of a recovery
 	Asked      time.Time     `json:"asked,omitzero"`

@@ -180,12 +180,16 @@ func (i *incident) tellContacts(ctx workflow.Context) {
 	if !i.snap.OnCall {
 		return
 	}
-	err := workflow.ExecuteActivity(patient(ctx, i.snap.HostQueue, "Mail the people on call: how it ended"),
-		mails.TellPeople, activities.TellInput{
-			Target: i.snap.Target, Incident: i.id, Kind: activities.MailDone, Key: i.id + "-done",
-			Summary: i.result.Summary, Outcome: string(i.result.Outcome), Ended: i.how(),
-			WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID,
-		}).Get(ctx, nil)
+	in := activities.TellInput{
+		Target: i.snap.Target, Incident: i.id, Kind: activities.MailDone, Key: i.id + "-done",
+		Summary: i.result.Summary, Outcome: string(i.result.Outcome), Ended: i.how(),
+		WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID,
+	}
+	if in.Ended == nil {
+		in.Whole = i.result.Outcome == VolumeRecovered || i.result.Outcome == FalseAlarm
+		in.Warnings = slices.Concat(i.result.Restore.Warnings, i.result.Warnings)
+	}
+	err := workflow.ExecuteActivity(patient(ctx, i.snap.HostQueue, "Mail the people on call: how it ended"), mails.TellPeople, in).Get(ctx, nil)
 	if err != nil {
 		i.warn("The people on call were not told how it ended: " + explain(err))
 	}

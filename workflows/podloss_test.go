@@ -257,6 +257,14 @@ func TestALostSupportMailHoldsNothingUp(t *testing.T) {
 	require.Equal(t, Recovered, w.podLoss(gone).Outcome)
 }
 
+func TestAMisspeltInputOfPodLossIsRefused(t *testing.T) {
+	var in PodLossInput
+	require.EqualError(t, in.UnmarshalJSON([]byte(`{"bakcup":"x"}`)), `input has no field "bakcup"; the fields are: target, backup, since, alert, by, reason`)
+	w := newPodLoss(t, whole)
+	w.ExecuteWorkflow(PodLoss, PodLossInput{Since: "yesterday"})
+	require.ErrorContains(t, w.GetWorkflowError(), "must be a moment like")
+}
+
 func TestAnyIdLeadsToTheIncident(t *testing.T) {
 	w := newPodLoss(t, whole)
 	w.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: "typed-by-hand", TaskQueue: TaskQueue})

@@ -104,7 +104,8 @@ func (t *Templates) Decision(d Decision, c Contact) (Message, error) {
 type Done struct {
 	Target, Incident string
 	Recovered        bool
-	Outcome          string // recovered, rejected, rolled-back, gave-up, aborted
+	Whole            bool   // nothing had to be restored: a false alarm, or the volume came back
+	Outcome          string // recovered, rejected, rolled-back, gave-up, aborted, volume recovered, false alarm
 	Summary          string
 	Link             string
 
@@ -125,7 +126,7 @@ type Done struct {
 // Done renders how a playbook ended.
 func (t *Templates) Done(d Done, c Contact) (Message, error) {
 	tone := toneGood
-	if !d.Recovered {
+	if !d.Recovered && !d.Whole {
 		tone = toneWarn
 	}
 	d.Outcome = words.Title(d.Outcome)

@@ -116,6 +116,10 @@ func samples(t *testing.T) map[string]Message {
 		SafetyDump: "20260224T031321Z-safety-91c2e0", Report: "/var/lib/runbook/incidents/battwheels/" + testIncident + "/report.html",
 		ReportDue: at(3, 12, 0).AddDate(0, 0, 2),
 	}, onCall))
+	add("volume-back")(templates.Done(Done{
+		Target: "battwheels", Incident: testIncident, Whole: true, Outcome: "volume recovered", Summary: "Volume recovered: nothing was restored.",
+		Warnings: []string{"3 documents of the backup are absent."},
+	}, onCall))
 	add("rejected")(templates.Done(Done{
 		Target: "battwheels", Incident: testIncident, Outcome: "Rejected", Summary: "Rejected by Asha: nothing was changed.",
 	}, onCall))
@@ -218,6 +222,7 @@ func TestWhatThePeopleInsideRead(t *testing.T) {
 		"volume":              {`runbook volume lost battwheels --by "YOUR NAME" --reason "WHY"`},
 		"decision":            {`runbook decide battwheels --choice give-up --by "YOUR NAME" --reason "WHY"`, "Stop the application failed: backend is still running"},
 		"done":                {"36 of 38 mails; 2 refused, 1 without an address", "objective 2 hours", "runbook post-report " + testIncident},
+		"volume-back":         {"by its own data", "3 documents of the backup are absent."},
 		"rejected":            {"was not restored", "nothing was changed"},
 		"monitor":             {"half-written", "runbook backups list battwheels", "2 days 4 hours"},
 		"report-due":          {"runbook post-report " + testIncident + ` --url URL`},

@@ -12,9 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/battwheels/runbook/internal/alert"
 	"github.com/battwheels/runbook/internal/config"
 	"github.com/battwheels/runbook/internal/mongotest"
 	"github.com/battwheels/runbook/sandbox/bucket"
+	"github.com/battwheels/runbook/worker"
 	"github.com/battwheels/runbook/workflows"
 )
 
@@ -112,4 +114,35 @@ func TestAVolumeThatComesBackIsCompared(t *testing.T) {
 	require.Equal(t, before, w.content(), "nothing was restored")
 	require.Equal(t, int64(2812), r.Compared.Radius.Missing, "seeded anew, every _id is another one")
 	w.record("podloss-recovered", incident, "")
+
+	s := w.await(r.Report, "no draft", func(s workflows.Status) bool { return s.Asked != "" })
+	require.NotEmpty(t, s.Asked)
+	report, err := os.ReadFile(filepath.Join(w.storage, "incidents", "battwheels", r.Incident, "report.md"))
+	require.NoError(t, err)
+	for _, says := range []string{"PodLoss", "Of the database: it does not answer", "Compared with the last backup, 0 documents were the same", "volume-recovered | Asha"} {
+		require.Contains(t, string(report), says)
+	}
+}
+
+// TestTheAlertsNameSaysWhichPlaybookBegins posts alerts while no worker runs: what they start is durable all the same, and the second
+// one joins the first one's incident, whatever it means.
+func TestTheAlertsNameSaysWhichPlaybookBegins(t *testing.T) {
+	w := newWorld(t, func(c *config.Config) {
+		target := c.Targets["battwheels"]
+		target.Alerts, target.PodLoss.Alerts = []string{"Corrupt"}, []string{"Gone"}
+		c.Targets["battwheels"] = target
+	})
+	w.end()
+	starter := worker.Starter{Client: w.temporal, Config: w.cfg}
+	for _, name := range []string{"Gone", "Corrupt", "Gone"} {
+		id, err := starter.StartIncident(t.Context(), alert.Alert{Target: "battwheels", Name: name, StartsAt: time.Now()})
+		require.NoError(t, err)
+		require.Equal(t, incident, id)
+	}
+	d, err := w.temporal.DescribeWorkflowExecution(t.Context(), incident, "")
+	require.NoError(t, err)
+	require.Equal(t, "PodLoss", d.GetWorkflowExecutionInfo().GetType().GetName())
+	_, err = starter.Start(t.Context(), "PodLoss", "battwheels", workflows.PodLossInput{})
+	var runs *worker.AlreadyRunningError
+	require.ErrorAs(t, err, &runs)
 }
