@@ -3,7 +3,9 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -81,8 +83,14 @@ func (a *Mail) draft(ctx context.Context, t config.Target, in FreezeInput) (mail
 		Brand: a.Config.Mail.Brand, Support: a.Config.Mail.Support, Incident: in.Incident, Detected: in.DetectedAt, Stopped: in.StoppedAt,
 		Back: in.HealthyAt, BackupAt: in.BackupAt, Since: in.Since, NotKept: in.SafetyDump == "",
 	}
-	if notice.Loss, err = a.loss(in); err != nil {
-		return mail.Draft{}, err
+	if in.GoneAt.IsZero() {
+		if notice.Loss, err = a.loss(in); err != nil {
+			return mail.Draft{}, err
+		}
+	} else {
+		// What had been entered since the backup went with the database: no copy has it, and nobody can count it.
+		notice.Gone, notice.NotKept, notice.Since, notice.Stopped = true, true, time.Time{}, in.GoneAt
+		notice.Until = in.Until
 	}
 	templates, err := mail.NewTemplates(nil)
 	if err != nil {
@@ -163,6 +171,9 @@ func (a *Mail) TellPeople(ctx context.Context, in TellInput) error {
 	if in.Kind == MailEscalate || in.Kind == MailOverdue {
 		to = append(append([]string{}, t.Contacts.Escalation...), to...)
 	}
+	if in.Kind == MailSupport {
+		to = t.PodLoss.Support
+	}
 	_, refused, err := sender.SendEach(ctx, in.Key, mail.Inside(to), func(c mail.Contact) (mail.Message, error) {
 		return a.inside(templates, in, c)
 	})
@@ -186,7 +197,11 @@ func (a *Mail) inside(t *mail.Templates, in TellInput, c mail.Contact) (mail.Mes
 				askToNarrow(&d, in.Plan)
 			}
 			for _, name := range in.Choices {
-				d.Choices = append(d.Choices, mail.Choice{Name: name})
+				choice := mail.Choice{Name: name}
+				if state, ok := strings.CutPrefix(name, "volume-"); ok {
+					choice.Command, d.Update = fmt.Sprintf("runbook volume %s %s", state, in.Target), VolumeRecovered+" or "+VolumeLost
+				}
+				d.Choices = append(d.Choices, choice)
 			}
 			return t.Decision(d, c)
 		}
@@ -216,12 +231,27 @@ func (a *Mail) inside(t *mail.Templates, in TellInput, c mail.Contact) (mail.Mes
 		}, c)
 	case MailDone:
 		return t.Done(done(in, link), c)
+	case MailSupport:
+		return a.supportRequest(t, in, c)
 	}
 	return mail.Message{}, badInput(errors.New("no mail of kind " + string(in.Kind)))
 }
 
+func (a *Mail) supportRequest(t *mail.Templates, in TellInput, c mail.Contact) (mail.Message, error) {
+	target, err := a.target(in.Target)
+	if err != nil {
+		return mail.Message{}, err
+	}
+	volume := target.PodLoss.Volume
+	return t.SupportRequest(mail.SupportRequest{
+		Target: in.Target, Database: target.Database.Name, Incident: in.Incident, Volume: volume.Name, Path: volume.Path,
+		Since: in.Since, Asked: in.Asked, Seen: in.Seen, Answer: target.Contacts.OnCall,
+	}, c)
+}
+
 func done(in TellInput, link string) mail.Done {
 	d := mail.Done{Target: in.Target, Incident: in.Incident, Outcome: in.Outcome, Summary: in.Summary, Link: link, Recovered: in.Ended != nil}
+	d.Whole, d.Warnings = in.Whole, in.Warnings
 	e := in.Ended
 	if e == nil {
 		return d

@@ -10,6 +10,7 @@ const (
 	MailAsk      MailKind = "ask"      // a plan waits for approval, or a question for a decision
 	MailEscalate MailKind = "escalate" // nobody has answered
 	MailDone     MailKind = "done"
+	MailSupport  MailKind = "support" // asks the platform to recover a volume
 	MailMonitor  MailKind = "monitor"
 	MailRemind   MailKind = "report-reminder"
 	MailOverdue  MailKind = "report-overdue"
@@ -27,6 +28,8 @@ type TellInput struct {
 	Plan       *Plan         `json:"plan,omitempty"`
 	Summary    string        `json:"summary,omitempty"`
 	Outcome    string        `json:"outcome,omitempty"`
+	Whole      bool          `json:"whole,omitempty"` // nothing had to be restored
+	Warnings   []string      `json:"warnings,omitempty"`
 	Findings   *Findings     `json:"findings,omitempty"`
 	Ended      *Ended        `json:"ended,omitempty"` // of a recovery
 	Asked      time.Time     `json:"asked,omitzero"`
@@ -34,7 +37,15 @@ type TellInput struct {
 	Left       time.Duration `json:"left,omitempty"`
 	Draft      string        `json:"draft,omitempty"` // path of the report's draft
 	WorkflowID string        `json:"workflowId,omitempty"`
+	Since      time.Time     `json:"since,omitzero"` // when the database was first seen gone
+	Seen       []string      `json:"seen,omitempty"` // what was observed of it
 }
+
+// The answers to what became of a lost volume; each is a door of its own.
+const (
+	VolumeRecovered = "volume-recovered"
+	VolumeLost      = "volume-lost"
+)
 
 // Ended is how a recovery went, for the mail to the people inside.
 type Ended struct {
@@ -68,6 +79,11 @@ type FreezeInput struct {
 	Since      time.Time `json:"since,omitzero"` // when the damage began, where that is known
 	Backup     string    `json:"backup"`
 	SafetyDump string    `json:"safetyDump,omitempty"`
+	// GoneAt is when the database itself was lost: nobody can count then what had been entered since the backup. Zero where it
+	// was not lost.
+	GoneAt time.Time `json:"goneAt,omitzero"`
+	// Until is when the last entry may have been made that the restored database does not have, where that was after GoneAt.
+	Until time.Time `json:"until,omitzero"`
 }
 
 // Outbox counts the mails that are frozen; addresses and words lie in the incident's folder only.
@@ -143,6 +159,7 @@ type DraftInput struct {
 	MailsUnknown       int           `json:"mailsUnknown"`
 	Answers            []Answer      `json:"answers,omitempty"`
 	Warnings           []string      `json:"warnings,omitempty"`
+	GoneAt             time.Time     `json:"goneAt,omitzero"` // when the database itself was lost, where it was
 	Database           string        `json:"database"`
 	Since              time.Time     `json:"since,omitzero"`
 	Due                time.Time     `json:"due"`

@@ -110,8 +110,11 @@ func facts(in DraftInput) report.Facts {
 		RTOTarget: in.RTO, RPOTarget: in.RPO, Restored: in.Restored, Warnings: in.Warnings,
 		DraftedAt: time.Now().UTC(), Due: in.Due,
 	}
+	if !in.GoneAt.IsZero() {
+		f.Gone, f.Since.At = true, in.GoneAt
+	}
 	if !in.HealthyAt.IsZero() {
-		f.RTO, f.Downtime = in.HealthyAt.Sub(in.DetectedAt), in.HealthyAt.Sub(in.StoppedAt)
+		f.RTO, f.Downtime = in.HealthyAt.Sub(in.DetectedAt), in.HealthyAt.Sub(in.awayAt())
 	}
 	for _, k := range in.KeyCounts {
 		f.KeyCounts = append(f.KeyCounts, report.KeyCount{Name: k.Name, Before: -1, Backup: k.Backup, After: k.Now})
@@ -124,13 +127,21 @@ func facts(in DraftInput) report.Facts {
 			Code: in.Plan, Backup: b.ID, BackupAt: b.Time, State: b.State, Collections: b.Collections, Documents: b.Documents, Bytes: b.Bytes,
 		}
 		if !in.StoppedAt.IsZero() {
-			f.RPO = in.StoppedAt.Sub(b.Time)
+			f.RPO = in.awayAt().Sub(b.Time)
 		}
 	}
 	if in.PostedURL != "" {
 		f.Posted = &report.Posted{URL: in.PostedURL, By: in.PostedBy, At: in.PostedAt}
 	}
 	return f
+}
+
+// awayAt is when the application could no longer work: from then on nothing new was entered that a restore could lose.
+func (in DraftInput) awayAt() time.Time {
+	if !in.GoneAt.IsZero() {
+		return in.GoneAt
+	}
+	return in.StoppedAt
 }
 
 // cite adds what the histories prove, each statement with the event that it rests on.
@@ -172,6 +183,7 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 			Event: cmp.Or(last(spans, "SendBatch").event, last(spans, "FreezeMails").event),
 		}
 	}
+	f.Found = found(spans)
 	names := map[string]string{
 		"DumpDatabase": "Dump", "CheckBackup": "Check", "StageBackup": "Stage", "ProveStaging": "Prove", "StopApplication": "Stop",
 		"SwapCollections": "Swap", "VerifyRestored": "Verify", "StartApplication": "Start", "SendBatch": "Mail",
@@ -183,6 +195,34 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 		}
 	}
 	slices.SortStableFunc(f.Phases, func(x, y report.Phase) int { return x.From.Compare(y.From) })
+}
+
+// found is what the observations of the database saw: the first, and each that differs from the one before.
+func found(spans []span) []report.Statement {
+	var list []report.Statement
+	var before Observation
+	for _, s := range spans {
+		var o Observation
+		if s.activity == "CompareWithBackup" {
+			var c Compared
+			if converter.GetDefaultDataConverter().FromPayloads(s.result, &c) == nil {
+				list = append(list, report.Statement{Text: fmt.Sprintf(
+					"Compared with the last backup, %d documents were the same, %d new, %d changed and %d absent.",
+					c.Radius.Same, c.Radius.Added, c.Radius.Changed, c.Radius.Missing), Event: s.event})
+			}
+			continue
+		}
+		if s.activity != "ObserveDatabase" || converter.GetDefaultDataConverter().FromPayloads(s.result, &o) != nil || o.State == before.State {
+			continue
+		}
+		text := "Of the database: " + o.What
+		if o.Volume != "" {
+			text += "; " + o.Volume
+		}
+		list = append(list, report.Statement{Text: text + ".", Event: s.event})
+		before = o
+	}
+	return list
 }
 
 // attribute finds the event of each thing that people said: the nearest in time that came to the same door. An answer is heard a

@@ -45,7 +45,18 @@ type Snapshot struct {
 
 	Offsite bool `json:"offsite,omitempty"` // whether proven backups are copied to a bucket
 
+	PodLoss PodLossPolicy `json:"podLoss,omitzero"`
+
 	SearchAttributes []string `json:"searchAttributes,omitempty"` // that this namespace has
+}
+
+// PodLossPolicy is how the playbook of a lost volume goes on.
+type PodLossPolicy struct {
+	Observations int           `json:"observations"` // that must fail in a row
+	Every        time.Duration `json:"every"`
+	Deadline     time.Duration `json:"deadline,omitempty"` // after which nobody's answer means lost; 0: never
+	Support      bool          `json:"support,omitempty"`  // whether the platform's support is asked
+	Users        []string      `json:"users,omitempty"`    // database users and roles that the application needs
 }
 
 // LoadTarget returns the snapshot of a target; "" means the only one. A name that is not configured is bad input.
@@ -70,6 +81,10 @@ func (a *Target) LoadTarget(ctx context.Context, name string) (Snapshot, error) 
 		ReportWithin:  time.Duration(t.Policy.ReportWithin),
 		BackupTimeout: time.Duration(t.Backup.Timeout),
 		Offsite:       a.Config.Storage.Offsite.URL != "",
+	}
+	p := t.PodLoss
+	s.PodLoss = PodLossPolicy{
+		Observations: p.Observations, Every: time.Duration(p.Every), Deadline: time.Duration(p.Deadline), Support: len(p.Support) > 0, Users: p.Users,
 	}
 	if t.Policy.MoreLoss != nil {
 		s.MoreLoss = *t.Policy.MoreLoss

@@ -17,10 +17,10 @@ func (a *app) run() *cobra.Command {
 	c := &cobra.Command{
 		Use: "run SCENARIO", Short: "Play a disaster from the first alert to the last mail", Args: none,
 		RunE: func(*cobra.Command, []string) error {
-			return &usageError{errors.New("name a scenario; there are: corruption, deletion")}
+			return &usageError{errors.New("name a scenario; there are: corruption, deletion, pod-loss")}
 		},
 	}
-	c.AddCommand(a.corruption(), a.deletion())
+	c.AddCommand(a.corruption(), a.deletion(), a.podLoss())
 	return c
 }
 
@@ -58,6 +58,26 @@ mail, and the report can be read.`,
 		Example: `  go run ./sandbox run deletion
   go run ./sandbox run deletion --json 2>/dev/null | jq .recovered
   go run ./sandbox run deletion --sabotage   # must exit 1: the judge finds it`,
+	})
+}
+
+func (a *app) podLoss() *cobra.Command {
+	return a.scenario(scenario.PodLoss, &cobra.Command{
+		Use:   "pod-loss",
+		Short: "Lose the database, its host and every backup on it, and see it brought back elsewhere",
+		Long: `Fill a database, let people work with the application, back it up, copy the backup to a
+bucket that speaks S3's protocol, let people work on, and then lose the pod: kill the
+application, the worker and the database server, and delete the database's files and
+every backup beside them. A worker on another host, with nothing but its configuration
+and the bucket, asks the platform for the volume, fetches and proves the backup
+meanwhile, and restores it into the new, empty database when the engineer on call says
+that the volume is lost. A judge that knows nothing of the product compares every
+document and index with a ledger of all acknowledged writes.
+
+It exits 0 only if all of it held.`,
+		Example: `  go run ./sandbox run pod-loss
+  go run ./sandbox run pod-loss --json 2>/dev/null | jq .recovered
+  go run ./sandbox run pod-loss --sabotage   # must exit 1: the judge finds it`,
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
@@ -25,7 +26,7 @@ type Starter struct {
 // their next evaluation sees it resolved. One that still fires then reports that something is still wrong.
 const echo = 15 * time.Minute
 
-// StartIncident starts the corruption playbook for an alert, or joins the one that runs. The echo of an incident that has just
+// StartIncident starts the playbook that an alert means, or joins the incident that runs, whatever its playbook. The echo of an incident that has just
 // ended starts nothing. It returns the workflow's id.
 func (s *Starter) StartIncident(ctx context.Context, a alert.Alert) (string, error) {
 	id := workflows.IncidentID(a.Target)
@@ -41,7 +42,14 @@ func (s *Starter) StartIncident(ctx context.Context, a alert.Alert) (string, err
 	if !a.Since.IsZero() {
 		in.Since = workflows.Since(a.Since.UTC().Format(time.RFC3339))
 	}
-	_, err = s.Client.SignalWithStartWorkflow(ctx, id, workflows.SignalAlert, said, s.options(id, "Alert "+a.Name), "DatabaseCorruption", in)
+	playbook, start := "DatabaseCorruption", any(in)
+	if slices.Contains(s.Config.Targets[a.Target].PodLoss.Alerts, a.Name) {
+		if !a.Since.IsZero() {
+			said.StartsAt = a.Since
+		}
+		playbook, start = "PodLoss", workflows.PodLossInput{Target: a.Target, Alert: &said}
+	}
+	_, err = s.Client.SignalWithStartWorkflow(ctx, id, workflows.SignalAlert, said, s.options(id, "Alert "+a.Name), playbook, start)
 	if err != nil {
 		return "", fmt.Errorf("start %s: %w", id, err)
 	}
@@ -69,17 +77,19 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 	id := map[string]string{
 		"AccidentalDeletion": workflows.IncidentID(target),
 		"DatabaseCorruption": workflows.IncidentID(target),
+		"PodLoss":            workflows.IncidentID(target),
 		"Restore":            workflows.RestoreID(target),
 		"Backup":             "backup/" + target,
 		"BackupMonitor":      "monitor/" + target,
 	}[playbook]
 	if id == "" {
-		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption and Restore", playbook)
+		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption, PodLoss and Restore", playbook)
 	}
 	if d, ok := in.(workflows.DeletionInput); ok && d.DryRun {
 		id = workflows.DryRunID(target)
 	}
 	o := s.options(id, playbook+" of "+target)
+	o.WorkflowIDConflictPolicy = enums.WORKFLOW_ID_CONFLICT_POLICY_FAIL
 	o.WorkflowExecutionErrorWhenAlreadyStarted = true
 	run, err := s.Client.ExecuteWorkflow(ctx, o, playbook, in)
 	if _, ok := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); ok {

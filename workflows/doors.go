@@ -9,6 +9,8 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/battwheels/runbook/activities"
 )
 
 // The doors through which people reach a running playbook, as Updates; abort is a Signal too, for when no worker is up.
@@ -20,8 +22,11 @@ const (
 	DoorDecide       = "decide"
 	DoorAbort        = "abort"
 	DoorPostReport   = "post-report"
-	QueryStatus      = "status"
-	SignalAlert      = "alert"
+	// What became of a lost volume: heard by PodLoss alone.
+	DoorVolumeRecovered = activities.VolumeRecovered
+	DoorVolumeLost      = activities.VolumeLost
+	QueryStatus         = "status"
+	SignalAlert         = "alert"
 )
 
 // Choice is an answer to decide.
@@ -156,8 +161,11 @@ func join(choices []Choice) string {
 	return strings.Join(s, ", ")
 }
 
-// doorDescriptions are shown by the Temporal UI.
-var doorDescriptions = []struct{ name, text string }{
+// door is the name of an Update, and what the Temporal UI says of it.
+type door struct{ name, text string }
+
+// doorDescriptions are the doors that every playbook has.
+var doorDescriptions = []door{
 	{DoorApprove, `Approve the plan: {"plan":"CODE","by":"your name","reason":"…"}`},
 	{DoorReject, `Reject the plan; nothing is changed: {"by":"your name","reason":"…"}`},
 	{DoorChooseBackup, `Restore from another backup: {"backup":"ID","by":"your name","reason":"…"}`},
@@ -166,9 +174,9 @@ var doorDescriptions = []struct{ name, text string }{
 	{DoorAbort, `Stop and undo what can be undone: {"by":"your name","reason":"…"}`},
 }
 
-// open registers every door with one function that hears it.
-func openDoors(ctx workflow.Context, hear func(workflow.Context, string, Answer) (string, error)) error {
-	for _, door := range doorDescriptions {
+// open registers every door, and the playbook's own ones, with one function that hears it.
+func openDoors(ctx workflow.Context, hear func(workflow.Context, string, Answer) (string, error), own ...door) error {
+	for _, door := range slices.Concat(doorDescriptions, own) {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, door.name,
 			func(ctx workflow.Context, a Answer) (string, error) { return hear(ctx, door.name, a) },
 			workflow.UpdateHandlerOptions{

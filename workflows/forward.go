@@ -95,7 +95,7 @@ const AlreadyRunning = "AlreadyRunning"
 
 // asChild runs a playbook under the one id that it may have for a target, when a person started it under another: the
 // Temporal UI proposes a random one.
-func asChild(ctx workflow.Context, snap activities.Snapshot, id string, playbook, in, result any) error {
+func asChild(ctx workflow.Context, snap activities.Snapshot, id string, playbook, in, result any, own ...door) error {
 	f := &forward{}
 	show := func() Status {
 		s := f.status
@@ -108,7 +108,7 @@ func asChild(ctx workflow.Context, snap activities.Snapshot, id string, playbook
 	if err != nil {
 		return fmt.Errorf("register query: %w", err)
 	}
-	if err := openDoors(ctx, f.hear); err != nil {
+	if err := openDoors(ctx, f.hear, own...); err != nil {
 		return err
 	}
 	publish(ctx, show(), snap.SearchAttributes)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
+	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
@@ -28,6 +29,8 @@ type world struct {
 	plan activities.Plan
 	// halfSwap is the incident whose swap was cut off, before this restore.
 	halfSwap string
+	// observed is the state of the database that each look at it finds, by its number from 1. Nil finds it whole.
+	observed func(call int) string
 	// merged is what putting audit entries back comes to.
 	merged activities.Merged
 
@@ -51,6 +54,7 @@ func newWorld(t *testing.T) *world {
 			Target: "battwheels", Database: "test_database", HostQueue: "runbook@here", Writers: []string{"backend"}, Health: true,
 			KeyCounts: []string{"collections", "invoices"}, AuditLogs: []string{"audit_logs"}, Tenants: true, OnCall: true, Escalation: true,
 			MoreLoss: 100, RPO: 24 * time.Hour, RTO: 2 * time.Hour, EscalateAfter: 15 * time.Minute, ReportWithin: 48 * time.Hour, BackupTimeout: 4 * time.Hour,
+			PodLoss: activities.PodLossPolicy{Observations: 3, Every: 30 * time.Second, Support: true, Users: []string{"battwheels (readWrite)"}},
 		},
 		plan: activities.Plan{
 			Code: "AAA-111", Target: "battwheels", RadiusKnown: true,
@@ -65,6 +69,7 @@ func newWorld(t *testing.T) *world {
 	w.RegisterWorkflowWithOptions(Restore, workflow.RegisterOptions{Name: "Restore"})
 	w.RegisterWorkflowWithOptions(Backup, workflow.RegisterOptions{Name: "Backup"})
 	w.RegisterWorkflowWithOptions(IncidentReport, workflow.RegisterOptions{Name: "IncidentReport"})
+	w.RegisterWorkflowWithOptions(PodLoss, workflow.RegisterOptions{Name: "PodLoss"})
 	w.RegisterWorkflowWithOptions(DatabaseCorruption, workflow.RegisterOptions{Name: "DatabaseCorruption"})
 	w.RegisterWorkflowWithOptions(AccidentalDeletion, workflow.RegisterOptions{Name: "AccidentalDeletion"})
 	w.RegisterWorkflowWithOptions(Undelete, workflow.RegisterOptions{Name: "Undelete"})
@@ -172,6 +177,18 @@ func (w *world) mockSteps() {
 	w.OnActivity(data.MergeAuditLogs, anything, anything).Return(func(context.Context, activities.MergeInput) (activities.Merged, error) {
 		return w.merged, w.hit("MergeAuditLogs")
 	})
+	w.OnActivity(data.ObserveDatabase, anything, anything).Return(func(context.Context, activities.ObserveInput) (activities.Observation, error) {
+		err := w.hit("ObserveDatabase")
+		o := activities.Observation{At: w.Now(), State: activities.DatabaseWhole}
+		if w.observed != nil {
+			o.State = w.observed(w.count["ObserveDatabase"])
+		}
+		o.What = "it is " + o.State
+		return o, err
+	})
+	w.OnActivity(data.CompareWithBackup, anything, anything).Return(func(context.Context, activities.CompareInput) (activities.Compared, error) {
+		return activities.Compared{Radius: backup.Counts{Same: 900, Added: 60, Missing: 3}}, w.hit("CompareWithBackup")
+	})
 	w.OnActivity(app.ProveQuiet, anything, anything).Return(func(context.Context, string) (activities.Quiet, error) {
 		return activities.Quiet{Method: "$currentOp"}, w.hit("ProveQuiet")
 	})
@@ -278,3 +295,6 @@ func (w *world) relaySignals() {
 			return nil
 		})
 }
+
+// noWorker is what a step ends with whose host has no worker.
+func noWorker() error { return temporal.NewTimeoutError(enums.TIMEOUT_TYPE_SCHEDULE_TO_START, nil) }

@@ -33,10 +33,12 @@ type IncidentResult struct {
 	MailsUndeliverable  int           `json:"mailsUndeliverable"`
 	MailsUnknown        int           `json:"mailsUnknown,omitempty"` // outcome never learned; listed for a person
 	Report              string        `json:"report,omitempty"`       // workflow id of the report
-	Warnings            []string      `json:"warnings,omitempty"`
-
-	// Undelete is what AccidentalDeletion did; it restores nothing else.
-	Undelete *UndeleteResult `json:"undelete,omitempty"`
+	// GoneAt is when the database itself was lost, where it was: from then on nothing was entered.
+	GoneAt   time.Time            `json:"goneAt,omitzero"`
+	Compared *activities.Compared `json:"compared,omitempty"` // a recovered volume with the last backup
+	Undelete *UndeleteResult      `json:"undelete,omitempty"` // what AccidentalDeletion did; it restores nothing else
+	Answers  []Answer             `json:"answers,omitempty"`  // what people said to the playbook itself
+	Warnings []string             `json:"warnings,omitempty"`
 }
 
 const (
@@ -60,6 +62,9 @@ type incident struct {
 	result   IncidentResult
 	abort    *Answer
 	stop     workflow.CancelFunc // of the playbook's own steps, before its child begins
+	// answer hears what is said to the playbook itself, and says whether it was. Nil where only its child is asked.
+	answer func(workflow.Context, string, Answer) (reply string, mine bool, err error)
+	own    []door
 }
 
 // setup opens the doors of a playbook with these steps; what the child does stands in the place of the step body.
@@ -97,7 +102,7 @@ func (i *incident) setup(ctx workflow.Context, body string, steps ...string) err
 	})
 	serveParent(ctx, i.hear)
 	i.announce(ctx, i.merged)
-	return openDoors(ctx, i.hear)
+	return openDoors(ctx, i.hear, i.own...)
 }
 
 // hear takes what people say at this playbook's page: to the child, or to the steps before it.
@@ -107,6 +112,11 @@ func (i *incident) hear(ctx workflow.Context, door string, a Answer) (string, er
 		i.abort = &a
 		i.stop()
 		return "aborting", nil
+	}
+	if i.answer != nil {
+		if reply, mine, err := i.answer(ctx, door, a); mine {
+			return reply, err
+		}
 	}
 	return i.forward.hear(ctx, door, a)
 }
@@ -130,12 +140,17 @@ func (i *incident) tellOrganizations(ctx workflow.Context) {
 	if err != nil {
 		i.warn("The mails do not say since when: " + err.Error())
 	}
+	var until time.Time
+	if !i.result.GoneAt.IsZero() && r.DocumentsLost > 0 {
+		until = r.StoppedAt // the new database had taken entries
+	}
 	var box activities.Outbox
 	err = workflow.ExecuteActivity(
 		long(ctx, i.snap.HostQueue, "Freeze recipients and words of the mail", time.Hour),
 		mails.FreezeMails, activities.FreezeInput{
 			Target: i.snap.Target, Incident: i.id, DetectedAt: i.result.DetectedAt, BackupAt: r.Backup.Time,
 			StoppedAt: r.StoppedAt, HealthyAt: r.HealthyAt, Since: since, Backup: r.Backup.ID, SafetyDump: r.SafetyDump,
+			GoneAt: i.result.GoneAt, Until: until,
 		}).Get(ctx, &box)
 	if err != nil {
 		i.end(ctx, stepMails, Failed, "not sent: "+explain(err))
@@ -166,12 +181,16 @@ func (i *incident) tellContacts(ctx workflow.Context) {
 	if !i.snap.OnCall {
 		return
 	}
-	err := workflow.ExecuteActivity(patient(ctx, i.snap.HostQueue, "Mail the people on call: how it ended"),
-		mails.TellPeople, activities.TellInput{
-			Target: i.snap.Target, Incident: i.id, Kind: activities.MailDone, Key: i.id + "-done",
-			Summary: i.result.Summary, Outcome: string(i.result.Outcome), Ended: i.how(),
-			WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID,
-		}).Get(ctx, nil)
+	in := activities.TellInput{
+		Target: i.snap.Target, Incident: i.id, Kind: activities.MailDone, Key: i.id + "-done",
+		Summary: i.result.Summary, Outcome: string(i.result.Outcome), Ended: i.how(),
+		WorkflowID: workflow.GetInfo(ctx).WorkflowExecution.ID,
+	}
+	if in.Ended == nil {
+		in.Whole = i.result.Outcome == VolumeRecovered || i.result.Outcome == FalseAlarm
+		in.Warnings = slices.Concat(i.result.Restore.Warnings, i.result.Warnings)
+	}
+	err := workflow.ExecuteActivity(patient(ctx, i.snap.HostQueue, "Mail the people on call: how it ended"), mails.TellPeople, in).Get(ctx, nil)
 	if err != nil {
 		i.warn("The people on call were not told how it ended: " + explain(err))
 	}

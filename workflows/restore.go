@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -21,6 +22,9 @@ type RestoreInput struct {
 	// Incident and Emergency are set by a playbook that runs the restore as its child.
 	Incident  string `json:"incident,omitempty"`
 	Emergency string `json:"emergency,omitempty"` // the dump that the playbook made already
+	// Host is the queue of the host on which the playbook works, and Warnings are for the plan; set likewise.
+	Host     string   `json:"host,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // UnmarshalJSON refuses unknown fields.
@@ -39,6 +43,9 @@ const (
 	Rejected   Outcome = "rejected"
 	Aborted    Outcome = "aborted"
 	GaveUp     Outcome = "gave up"
+	// Of a lost pod alone: its volume came back, or it was never lost.
+	VolumeRecovered Outcome = "volume recovered"
+	FalseAlarm      Outcome = "false alarm"
 )
 
 // RestoreResult is what came of a restore.
@@ -122,6 +129,9 @@ func Restore(ctx workflow.Context, in RestoreInput) (RestoreResult, error) {
 		err := asChild(ctx, snap, RestoreID(snap.Target), Restore, in, &result)
 		return result, err
 	}
+	if in.Host != "" {
+		snap.HostQueue = in.Host
+	}
 	r := &restore{in: in, asking: asking{snap: snap}}
 	if err := r.setup(ctx); err != nil {
 		return RestoreResult{}, err
@@ -138,6 +148,7 @@ func (r *restore) setup(ctx workflow.Context) error {
 	r.attempt = activities.Attempt{Target: r.snap.Target, Incident: r.in.Incident, Run: info.OriginalRunID, Collections: r.in.Collections}
 	r.emergency = r.in.Emergency
 	r.result = RestoreResult{Target: r.snap.Target, Incident: r.in.Incident}
+	r.warnings = slices.Clone(r.in.Warnings)
 	r.status = Status{Incident: r.in.Incident, Target: r.snap.Target}
 	steps := []string{stepChoose, stepStage, stepProve, stepApprove, stepStop, stepSafety, stepSwap, stepVerify, stepMerge, stepStart}
 	if r.emergency == "" {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -121,6 +122,28 @@ it. A new plan with a new code follows. "runbook status" shows what was found.
 	f.StringVar(&ans.By, "by", whoami(), "your name; it stands in the report")
 	f.StringVar(&ans.Reason, "reason", "", "why; it stands in the report")
 	must(c.MarkFlagRequired("reason"))
+	return c
+}
+
+// volumeDoors are the words on a lost volume: what "runbook volume" takes.
+var volumeDoors = []verb{
+	{workflows.DoorVolumeRecovered, "The volume is back: compare it with the last backup", "Say that the lost volume is back. What is in it is compared with the last backup, and what differs is told; nothing is restored.",
+		`  runbook volume recovered battwheels --by "Asha" --reason "support has attached it again"`, nil},
+	{workflows.DoorVolumeLost, "The volume will not come back: restore the backup", "Say that the volume will not come back. The newest proven backup is restored, after its plan was approved.",
+		`  runbook volume lost battwheels --by "Asha" --reason "support cannot recover it"`, nil},
+}
+
+func (a *app) volume() *cobra.Command {
+	c := &cobra.Command{
+		Use: "volume", Short: "Say what became of a lost volume: recovered, or lost",
+		Long:    "Say what became of the volume that PodLoss asks for. \"runbook status\" shows the question.\n\n" + exitHelp,
+		Example: volumeDoors[0].example + "\n" + volumeDoors[1].example,
+	}
+	for _, v := range volumeDoors {
+		one := a.door(v)
+		one.Use = strings.TrimPrefix(one.Use, "volume-")
+		c.AddCommand(one)
+	}
 	return c
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/battwheels/runbook/workflows"
 )
 
-var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "Restore"}
+var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "PodLoss", "Restore"}
 
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
@@ -24,9 +24,9 @@ func (a *app) start() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "start PLAYBOOK [TARGET]",
 		Short: "Start a playbook: " + strings.Join(playbooks, ", "),
-		Long: `Start a playbook. AccidentalDeletion, DatabaseCorruption and Restore ask for approval of a plan before they change
-anything live. AccidentalDeletion puts single documents back while the application runs; for a whole collection (--collection)
-or the whole database, start Restore, which stops the application.
+		Long: `Start a playbook. AccidentalDeletion, DatabaseCorruption, PodLoss and Restore ask for approval of a plan before they
+change anything live. AccidentalDeletion puts single documents back while the application runs; for a whole collection
+(--collection) or the whole database, start Restore, which stops the application.
 
 ` + exitHelp,
 		Example: `  runbook start Backup battwheels --wait
@@ -54,6 +54,7 @@ or the whole database, start Restore, which stops the application.
 				"Backup":             workflows.BackupInput{Target: target},
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
+				"PodLoss":            workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
 				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
@@ -108,7 +109,8 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	if healthy, ok := result["healthy"].(bool); ok && !healthy {
 		return found("the backups are not as they should be")
 	}
-	if o, ok := result["outcome"].(string); ok && o != string(workflows.Recovered) && o != string(workflows.Planned) {
+	good := []string{string(workflows.Recovered), string(workflows.Planned), string(workflows.VolumeRecovered), string(workflows.FalseAlarm)}
+	if o, ok := result["outcome"].(string); ok && !slices.Contains(good, o) {
 		return found("not recovered: %s", o)
 	}
 	return nil

@@ -178,14 +178,14 @@ func (h *handler) target(f fields) (name, reason string) {
 		switch {
 		case !ok:
 			return "", fmt.Sprintf("its label target is %q, and the targets are: %s", name, h.names())
-		case !slices.Contains(t.Alerts, alert):
+		case !t.Lists(alert):
 			return "", fmt.Sprintf("alerts of target %s does not list %s in the configuration", name, alert)
 		}
 		return name, ""
 	}
 	var meant []string
 	for name, t := range h.targets {
-		if slices.Contains(t.Alerts, alert) {
+		if t.Lists(alert) {
 			meant = append(meant, name)
 		}
 	}

@@ -73,6 +73,9 @@ func (e *Entry) regular() bool {
 	return e.Kind != backup.Emergency && e.Kind != backup.Safety && e.DuringIncident == "" && !e.unreadable
 }
 
+// Manifest is what a backup says of itself; nil where it has none.
+func (e Entry) Manifest() *backup.Manifest { return e.manifest }
+
 // Proven says whether a backup may replace another: verified or better, not suspect, and not made during an incident.
 func (e Entry) Proven() bool {
 	return (e.State == Verified || e.State == Restored) && len(e.Suspect) == 0 && e.regular()

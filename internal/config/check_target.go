@@ -35,6 +35,7 @@ func (c *checker) target(path string, t *Target) {
 	c.each(path+".verify.keyCounts", t.Verify.KeyCounts, "the name of a collection")
 	c.policy(path+".policy", &t.Policy)
 	c.each(path+".alerts", t.Alerts, "an alert's name")
+	c.podLoss(path+".podLoss", t)
 	c.deletions(path+".deletions", t)
 }
 

@@ -61,6 +61,7 @@ type Target struct {
 	Verify      Verify      `yaml:"verify"`
 	Policy      Policy      `yaml:"policy"`
 	Alerts      []string    `yaml:"alerts"` // values of alertname that mean corruption of this target
+	PodLoss     PodLoss     `yaml:"podLoss"`
 	Deletions   Deletions   `yaml:"deletions"`
 }
 

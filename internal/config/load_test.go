@@ -94,14 +94,14 @@ func TestTheExamplesCommentedDefaultsAreTheDefaults(t *testing.T) {
 		field, isComment := strings.CutPrefix(trimmed, "# ")
 		key, _, isField := strings.Cut(field, ":")
 		switch key {
-		case "taskQueue", "baseURL", "timeout", "every", "jitter", "retention", "level", "parallel", "escalateAfter", "keepOld", "reportWithin", "quietFor":
+		case "taskQueue", "baseURL", "timeout", "every", "jitter", "retention", "level", "parallel", "escalateAfter", "keepOld", "reportWithin", "quietFor", "observations":
 			if isComment && isField {
 				lines[i] = line[:len(line)-len(trimmed)] + field
 				shown++
 			}
 		}
 	}
-	require.Equal(t, 14, shown)
+	require.Equal(t, 16, shown)
 	path := filepath.Join(t.TempDir(), "runbook.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600))
 	all, err := Load(path)
@@ -121,6 +121,7 @@ func TestDefaults(t *testing.T) {
 		Timeout: Duration(4 * time.Hour), Compression: "gzip", Level: 3, Parallel: 4, MemoryMB: 48, ReadPreference: "primary",
 	}, shop.Backup)
 	require.Equal(t, Monitor{Schedule: "0 6 * * *", RPO: Duration(24 * time.Hour), RTO: Duration(2 * time.Hour)}, shop.Monitor)
+	require.Equal(t, PodLoss{Observations: 3, Every: Duration(30 * time.Second)}, shop.PodLoss)
 	require.Equal(t, int64(1000), *shop.Policy.MoreLoss)
 	require.Equal(t, Duration(15*time.Minute), shop.Policy.EscalateAfter)
 	require.Equal(t, Duration(72*time.Hour), shop.Policy.KeepOld)

@@ -70,10 +70,12 @@ type Decision struct {
 	Asked            time.Time
 	Deadline         time.Time
 	Escalated        bool
+	// Update is the door that hears the answer; the choice's own name where there is one for each. Default "decide".
+	Update string
 }
 
-// Choice is one possible answer.
-type Choice struct{ Name, Means string }
+// Choice is one possible answer: its name, what it does, and the command that gives it.
+type Choice struct{ Name, Means, Command string }
 
 // choiceMeans says what each choice does, for those who give only its name.
 var choiceMeans = map[string]string{
@@ -83,15 +85,18 @@ var choiceMeans = map[string]string{
 	"without-safety-dump": "Go on without a safety dump of what is there now.",
 	"carry-on":            "Leave things as they are now, and go on.",
 	"give-up":             "End the playbook here and leave things as they are.",
+	"volume-recovered":    "The database's own volume is back. It is compared with the last backup; nothing is restored.",
+	"volume-lost":         "The volume will not come back. The backup is restored, after a plan was approved.",
 }
 
 // Decision renders the question, or its escalation.
 func (t *Templates) Decision(d Decision, c Contact) (Message, error) {
 	choices := make([]Choice, len(d.Choices))
 	for i, choice := range d.Choices {
-		choices[i] = Choice{choice.Name, cmp.Or(choice.Means, choiceMeans[choice.Name])}
+		command := fmt.Sprintf("runbook decide %s --choice %s", d.Target, choice.Name)
+		choices[i] = Choice{choice.Name, cmp.Or(choice.Means, choiceMeans[choice.Name]), cmp.Or(choice.Command, command)}
 	}
-	d.Choices = choices
+	d.Choices, d.Update = choices, cmp.Or(d.Update, "decide")
 	// Questions are Markdown for the Temporal UI; a mail would show the marks.
 	d.Question = strings.NewReplacer("**", "", "`", "").Replace(d.Question)
 	return t.inside(mailDecision, askTone(d.Escalated), d.Incident, d, c)
@@ -101,7 +106,8 @@ func (t *Templates) Decision(d Decision, c Contact) (Message, error) {
 type Done struct {
 	Target, Incident string
 	Recovered        bool
-	Outcome          string // recovered, rejected, rolled-back, gave-up, aborted
+	Whole            bool   // nothing had to be restored: a false alarm, or the volume came back
+	Outcome          string // recovered, rejected, rolled-back, gave-up, aborted, volume recovered, false alarm
 	Summary          string
 	Link             string
 
@@ -123,7 +129,7 @@ type Done struct {
 // Done renders how a playbook ended.
 func (t *Templates) Done(d Done, c Contact) (Message, error) {
 	tone := toneGood
-	if !d.Recovered {
+	if !d.Recovered && !d.Whole {
 		tone = toneWarn
 	}
 	d.Outcome = words.Title(d.Outcome)

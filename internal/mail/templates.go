@@ -23,9 +23,10 @@ const (
 	mailDone     = "done"
 	mailMonitor  = "monitor"
 	mailReport   = "report"
+	mailSupport  = "support"
 )
 
-var mailNames = []string{mailNotice, mailFollowUp, mailApproval, mailDecision, mailDone, mailMonitor, mailReport}
+var mailNames = []string{mailNotice, mailFollowUp, mailApproval, mailDecision, mailDone, mailMonitor, mailReport, mailSupport}
 
 // Templates renders mails, each as HTML and as plain text.
 type Templates struct {

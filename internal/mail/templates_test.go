@@ -94,6 +94,18 @@ func samples(t *testing.T) map[string]Message {
 		Question: "**Stop the application** failed: backend is still running 60 seconds after it was told to stop.",
 		Choices:  []Choice{{Name: "retry"}, {Name: "give-up"}, {Name: "own-choice"}},
 	}, onCall))
+	add("volume")(templates.Decision(Decision{
+		Target: "battwheels", Incident: testIncident, Asked: at(3, 14, 0), Question: "What became of the volume?", Update: "volume-recovered or volume-lost",
+		Choices: []Choice{{Name: "volume-recovered", Command: "runbook volume recovered battwheels"}, {Name: "volume-lost", Command: "runbook volume lost battwheels"}},
+	}, onCall))
+	add("support")(templates.SupportRequest(SupportRequest{
+		Target: "battwheels", Database: "test_database", Incident: testIncident, Volume: "volume pvc-7 of namespace shop", Path: "/var/lib/mongodb: not there",
+		Since: at(3, 12, 0), Asked: at(3, 13, 0), Seen: []string{"3 observations in a row found the database gone.", "It does not answer: connection refused."},
+		Answer: []string{onCall.Email},
+	}, Contact{Email: "support@platform.example"}))
+	gone := n
+	gone.Gone, gone.NotKept = true, true
+	add("notice-gone")(templates.Notice(gone, volt))
 	add("done")(templates.Done(Done{
 		Target: "battwheels", Incident: testIncident, Recovered: true, Outcome: "recovered", Link: testLink,
 		Summary: "Recovered: 48,210 documents of backup 20260224T020000Z-scheduled-3f9a2c are back, proven by digest. The application was down for 45s.",
@@ -103,6 +115,10 @@ func samples(t *testing.T) map[string]Message {
 		Mails:      &Tally{Sent: 36, Failed: 2, Without: 1},
 		SafetyDump: "20260224T031321Z-safety-91c2e0", Report: "/var/lib/runbook/incidents/battwheels/" + testIncident + "/report.html",
 		ReportDue: at(3, 12, 0).AddDate(0, 0, 2),
+	}, onCall))
+	add("volume-back")(templates.Done(Done{
+		Target: "battwheels", Incident: testIncident, Whole: true, Outcome: "volume recovered", Summary: "Volume recovered: nothing was restored.",
+		Warnings: []string{"3 documents of the backup are absent."},
 	}, onCall))
 	add("rejected")(templates.Done(Done{
 		Target: "battwheels", Incident: testIncident, Outcome: "Rejected", Summary: "Rejected by Asha: nothing was changed.",
@@ -202,8 +218,11 @@ func TestWhatThePeopleInsideRead(t *testing.T) {
 		"approval":            {`runbook approve battwheels --plan K7Q-X2M --by "YOUR NAME" --reason "WHY"`, testLink, "No longer there: 312 documents", "tickets"},
 		"escalation":          {"still waits for an approval", "Waits since: 24 February 2026, 03:13 UTC"},
 		"approval-unreadable": {"unknown, the database could not be read"},
+		"support":             {"volume pvc-7 of namespace shop", "/var/lib/mongodb: not there", "3 observations in a row", "oncall@battwheels.example", testIncident},
+		"volume":              {`runbook volume lost battwheels --by "YOUR NAME" --reason "WHY"`},
 		"decision":            {`runbook decide battwheels --choice give-up --by "YOUR NAME" --reason "WHY"`, "Stop the application failed: backend is still running"},
 		"done":                {"36 of 38 mails; 2 refused, 1 without an address", "objective 2 hours", "runbook post-report " + testIncident},
+		"volume-back":         {"by its own data", "3 documents of the backup are absent."},
 		"rejected":            {"was not restored", "nothing was changed"},
 		"monitor":             {"half-written", "runbook backups list battwheels", "2 days 4 hours"},
 		"report-due":          {"runbook post-report " + testIncident + ` --url URL`},

@@ -11,6 +11,11 @@ type Notice struct {
 	Since    time.Time // when the damage began; zero where nobody knows
 	Detected time.Time
 	Stopped  time.Time // the application's stop: nothing was entered after it
+	// Gone says that the database itself was lost, not damaged. Then Stopped is when that was seen.
+	Gone bool
+	// Until is the end of what has to be entered again, where that is not Stopped: a new database took entries meanwhile, which
+	// are not in the restored one either.
+	Until    time.Time
 	Back     time.Time // seen healthy
 	BackupAt time.Time // every entry acknowledged before it is there
 
@@ -59,6 +64,9 @@ func (t *Templates) Notice(n Notice, c Contact) (Message, error) {
 	v := noticeView{Notice: n, To: c, Counted: n.Loss != nil, End: n.Stopped}
 	if v.End.IsZero() {
 		v.End = n.Back
+	}
+	if n.Until.After(v.End) {
+		v.End = n.Until
 	}
 	v.Window = v.End.Sub(n.BackupAt)
 	if !n.Stopped.IsZero() && n.Back.After(n.Stopped) {

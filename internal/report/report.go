@@ -30,6 +30,7 @@ type Facts struct {
 
 	Detected Moment
 	Since    Moment // when the damage began, where known
+	Gone     bool   // the database itself was lost, at Since; RPO and Downtime count from then
 	Stopped  Moment // the application
 	Healthy  Moment // the application, again
 
@@ -40,6 +41,7 @@ type Facts struct {
 	Timeline []Event
 	Phases   []Phase
 
+	Found     []Statement // what was seen of the database before anything was decided
 	Plan      *Plan
 	Loss      *Counts
 	Restored  int64
@@ -261,6 +263,7 @@ func (f Facts) statements() []Statement {
 	if f.Mails != nil {
 		all = append(all, Statement{"who was told", f.Mails.Event})
 	}
+	all = append(all, f.Found...)
 	all = append(all, f.Kept...)
 	all = append(all, f.Verified...)
 	return append(all, f.FollowUps...)

@@ -60,7 +60,8 @@ func recovered() Facts {
 			Collections: 221, Documents: 48210, Bytes: 118_400_000, Event: "restore#33",
 			PassedOver: []Candidate{{"foreign/test_database_20260224_020000", "half-written: 61 of 218 collections, and journal_entries.bson.gz ends in the middle"}},
 		},
-		Loss: &Counts{Added: 312, Changed: 4790, Missing: 1204, Event: "restore#33"}, Restored: 48210,
+		Found: []Statement{{"Of the database: it does not answer.", "9"}},
+		Loss:  &Counts{Added: 312, Changed: 4790, Missing: 1204, Event: "restore#33"}, Restored: 48210,
 		Kept: []Statement{
 			{"Emergency dump 20260224T031200Z-emergency-77aa01, kept until the incident is closed.", "11"},
 			{"Safety dump 20260224T031624Z-safety-91c2e0: everything written until the application stopped.", "restore#70"},

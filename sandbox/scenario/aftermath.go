@@ -44,7 +44,7 @@ func (c *story) lookAtMails(context.Context) error {
 	got, sent := map[string]int{}, 0
 	for _, m := range c.world.Mail.Mails() {
 		for _, to := range m.To {
-			if to != world.OnCall && to != world.Escalation {
+			if to != world.OnCall && to != world.Escalation && to != world.Support {
 				got[to]++
 				sent++
 			}

@@ -42,7 +42,7 @@ func (c *story) breakIt(ctx context.Context) error {
 
 func (c *story) raiseAlert(ctx context.Context) error {
 	c.alerted = time.Now()
-	id, err := c.postAlert(ctx, c.result.Damage.Began)
+	id, err := c.postAlert(ctx, world.Alert, "Documents of test_database fail their checks, and collections are gone", c.result.Damage.Began)
 	if err != nil {
 		return err
 	}

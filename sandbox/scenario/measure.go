@@ -82,7 +82,7 @@ func (c *story) cut() (ledger.Cut, error) {
 	}
 	cut := ledger.Cut{
 		Window: ledger.Window{From: m.StartedAt, To: m.FinishedAt}, Collections: map[string]ledger.Window{},
-		Merged: []string{"audit_logs", "audit_log"},
+		Merged: c.merged,
 	}
 	for _, x := range m.Collections {
 		if !x.ReadFrom.IsZero() {

@@ -41,12 +41,12 @@ func (c *story) execute(ctx context.Context, id, playbook string, in, out any) e
 }
 
 // postAlert sends what a Prometheus Alertmanager would, and returns the id of the workflow that it started.
-func (c *story) postAlert(ctx context.Context, since time.Time) (string, error) {
-	labels := map[string]string{"alertname": world.Alert, "severity": "critical", "target": world.Target, "job": "mongodb"}
-	notes := map[string]string{"summary": "Documents of test_database fail their checks, and collections are gone"}
+func (c *story) postAlert(ctx context.Context, name, summary string, since time.Time) (string, error) {
+	labels := map[string]string{"alertname": name, "severity": "critical", "target": world.Target, "job": "mongodb"}
+	notes := map[string]string{"summary": summary}
 	body, err := json.Marshal(map[string]any{
-		"version": "4", "groupKey": `{}:{alertname="` + world.Alert + `"}`, "truncatedAlerts": 0, "status": "firing", "receiver": "runbook",
-		"groupLabels": map[string]string{"alertname": world.Alert}, "commonLabels": labels, "commonAnnotations": notes,
+		"version": "4", "groupKey": `{}:{alertname="` + name + `"}`, "truncatedAlerts": 0, "status": "firing", "receiver": "runbook",
+		"groupLabels": map[string]string{"alertname": name}, "commonLabels": labels, "commonAnnotations": notes,
 		"externalURL": "http://alertmanager.example:9093",
 		"alerts": []any{map[string]any{
 			"status": "firing", "labels": labels, "annotations": notes, "startsAt": since.UTC(), "endsAt": time.Time{},

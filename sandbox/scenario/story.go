@@ -42,6 +42,7 @@ type story struct {
 	expected *ledger.Expectation
 	released bool // people could work again
 	seen     map[string]workflows.StepState
+	merged   []string // collections whose entries newer than the backup survive
 
 	mu     sync.Mutex // of the timeline: events come from several goroutines
 	result Result
@@ -56,7 +57,7 @@ type act func(context.Context) error
 func play(ctx context.Context, name string, o Options, acts func(*story) []act) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c := &story{options: o, rate: rate, ledger: ledger.New(), seen: map[string]workflows.StepState{}}
+	c := &story{options: o, rate: rate, ledger: ledger.New(), seen: map[string]workflows.StepState{}, merged: []string{"audit_logs", "audit_log"}}
 	c.result = Result{Scenario: name, WorkflowID: workflows.IncidentID(world.Target), Seed: o.World.Seed}
 	o.World.Progress = func(text string) { c.tell("sandbox", text) }
 	w, err := world.Start(ctx, o.World)

@@ -50,21 +50,37 @@ func (w *World) configure() error {
 	if err := w.chooseSocket(); err != nil {
 		return err
 	}
+	w.ConfigPath = w.path("runbook.yaml")
+	if err := w.writeConfig(w.ConfigPath, "sandbox", w.StorageDir()); err != nil {
+		return err
+	}
+	if w.Bucket != nil {
+		if err := w.writeConfig(w.path("elsewhere.yaml"), "elsewhere", w.path("elsewhere", "storage")); err != nil {
+			return err
+		}
+	}
+	var err error
+	w.Config, err = config.Load(w.ConfigPath)
+	return err
+}
+
+// writeConfig writes the configuration of the worker on one host.
+func (w *World) writeConfig(path, host, storage string) error {
+	offsite := ""
+	if w.Bucket != nil {
+		offsite = w.Bucket.URL()
+	}
 	var b bytes.Buffer
 	err := configuration.Execute(&b, map[string]string{
-		"UI": w.Temporal.UI(), "Storage": w.StorageDir(), "Mail": w.Mail.URL(), "Webhook": process.Address(w.ports.Webhook),
+		"Host": host, "Offsite": offsite, "GoneAlert": GoneAlert, "Support": Support, "Volume": w.path("ferretdb"),
+		"UI": w.Temporal.UI(), "Storage": storage, "Mail": w.Mail.URL(), "Webhook": process.Address(w.ports.Webhook),
 		"Target": Target, "Database": Database, "Socket": "unix://" + w.socket, "Program": Backend, "Health": w.Application() + "/api/health",
 		"OnCall": OnCall, "Escalation": Escalation, "Alert": Alert,
 	})
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
-	w.ConfigPath = w.path("runbook.yaml")
-	if err := write(w.ConfigPath, b.Bytes()); err != nil {
-		return err
-	}
-	w.Config, err = config.Load(w.ConfigPath)
-	return err
+	return write(path, b.Bytes())
 }
 
 func write(path string, b []byte) error {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/sandbox/bucket"
 	"github.com/battwheels/runbook/sandbox/ferret"
 	"github.com/battwheels/runbook/sandbox/mailbox"
 	"github.com/battwheels/runbook/sandbox/seed"
@@ -61,6 +62,8 @@ type Options struct {
 	Ports Ports
 	Seed  uint64
 	Scale float64 // of the seeded data; 0 means 1
+	// Offsite gives the product a bucket for its backups, and a second host with a worker that is not started.
+	Offsite bool
 	// Progress, where set, is told what is being done. Calls may come from several goroutines at once.
 	Progress func(text string)
 }
@@ -77,6 +80,7 @@ type World struct {
 	DB         *mongo.Database
 	Mail       *mailbox.Box
 	Supervisor *supervisor.Supervisor
+	Bucket     *bucket.Server // nil where there is none
 
 	options   Options
 	ports     Ports // all of them known
@@ -86,6 +90,7 @@ type World struct {
 	secrets   secrets
 	log       *slog.Logger
 	logFile   *os.File
+	elsewhere bool // the worker of the other host has taken over
 }
 
 // closeWithin bounds the end of each part. The worker gives its steps 30 s.
@@ -117,6 +122,9 @@ func (w *World) start(ctx context.Context) error {
 	if err := w.startMail(); err != nil {
 		return err
 	}
+	if err := w.startBucket(ctx); err != nil {
+		return err
+	}
 	if err := w.configure(); err != nil {
 		return err
 	}
@@ -144,6 +152,9 @@ func (w *World) Close(ctx context.Context) error {
 	}
 	if w.Mail != nil {
 		end(w.Mail.Close)
+	}
+	if w.Bucket != nil {
+		errs = append(errs, w.Bucket.Stop())
 	}
 	if w.Client != nil {
 		w.Client.Close()
