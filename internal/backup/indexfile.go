@@ -32,6 +32,7 @@ type indexFile struct {
 	block   bytes.Buffer
 	columns []byte
 	sums    indexSums
+	twice   []byte // the first key that came twice
 }
 
 func createIndex(path string) (*indexFile, error) {
@@ -51,6 +52,9 @@ func createIndex(path string) (*indexFile, error) {
 func (w *indexFile) follows(key []byte) bool { return bytes.Compare(key, w.last) >= 0 }
 
 func (w *indexFile) add(key []byte, hash uint64) error {
+	if w.twice == nil && key[0] != noID && w.sums.documents > 0 && bytes.Equal(w.last, key) {
+		w.twice = bytes.Clone(key)
+	}
 	shared := 0
 	if w.entries > 0 {
 		shared = sharedBytes(w.last, key)

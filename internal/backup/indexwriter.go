@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 )
 
 // indexMemory bounds the documents that an IndexWriter holds, in bytes: some 220,000 with an ObjectID each.
@@ -27,6 +29,7 @@ type IndexWriter struct {
 	run    *indexFile // that is being written; nil while there is none
 	runs   []string
 	made   int // runs, to name the next one
+	twice  []byte
 }
 
 // NewIndexWriter returns a writer of the file at path. What it puts aside lies beside it, under names that begin with its
@@ -111,6 +114,7 @@ func (w *IndexWriter) Finish(ctx context.Context) (File, error) {
 		if err := w.drain(f); err != nil {
 			return File{}, errors.Join(err, f.f.Close())
 		}
+		w.twice = f.twice
 		return f.finish()
 	}
 	if err := w.spill(ctx); err != nil {
@@ -118,7 +122,7 @@ func (w *IndexWriter) Finish(ctx context.Context) (File, error) {
 	}
 	if len(w.runs) == 1 {
 		file, err := w.run.finish()
-		w.run = nil
+		w.twice, w.run = w.run.twice, nil
 		if err != nil {
 			return File{}, err
 		}
@@ -128,7 +132,30 @@ func (w *IndexWriter) Finish(ctx context.Context) (File, error) {
 		return File{}, err
 	}
 	out, err := mergeIndexes(ctx, w.path, w.runs)
+	w.twice = out.twice
 	return out.file, errors.Join(err, remove(w.runs...))
+}
+
+// Twice returns the _id, as extended JSON, of a document that came more than once, or "". It is asked after Finish, or instead of it
+// where no index is wanted.
+func (w *IndexWriter) Twice() string {
+	key := w.twice
+	if key == nil {
+		w.held.sort()
+		for i, n := range w.held.entries {
+			if k := w.held.key(n); i > 0 && k[0] != noID && bytes.Equal(k, w.held.key(w.held.entries[i-1])) {
+				key = k
+				break
+			}
+		}
+	}
+	if key == nil {
+		return ""
+	}
+	if id, whole := idOfKey(key); whole {
+		return id.String()
+	}
+	return "one of " + strconv.Itoa(keptOfLong) + " bytes or more"
 }
 
 // Abandon removes what was put aside. It may follow any failure, and Finish.
@@ -196,7 +223,7 @@ func joinIndexes(ctx context.Context, path string, parts []string) (_ merged, ok
 		}
 	}
 	file, err := out.finish()
-	return merged{file, out.sums}, true, err
+	return merged{file, out.sums, out.twice}, true, err
 }
 
 func joinIndex(ctx context.Context, out *indexFile, part string) (ok bool, err error) {
@@ -222,8 +249,9 @@ func joinIndex(ctx context.Context, out *indexFile, part string) (ok bool, err e
 
 // merged is an index that was made of others.
 type merged struct {
-	file File
-	sums indexSums
+	file  File
+	sums  indexSums
+	twice []byte
 }
 
 func mergeIndexes(ctx context.Context, path string, parts []string) (_ merged, err error) {
@@ -251,7 +279,7 @@ func mergeIndexes(ctx context.Context, path string, parts []string) (_ merged, e
 		return merged{}, errors.Join(err, out.f.Close())
 	}
 	file, err := out.finish()
-	return merged{file, out.sums}, err
+	return merged{file, out.sums, out.twice}, err
 }
 
 // mergeInto keeps the readers in a heap by what each one gives next.

@@ -62,9 +62,11 @@ type reading struct {
 	keep       func() error // records that the file is whole
 	w          *writer
 	unreadable []backup.Unreadable
-	snapshot   bool // whether the last find asked for the dump's moment
-	plain      bool // never ask for it again
-	unordered  bool // never read in the order of _id
+	snapshot   bool   // whether the last find asked for the dump's moment
+	plain      bool   // never ask for it again
+	unordered  bool   // never read in the order of _id
+	twice      string // the _id of a document that came twice
+	accept     bool   // take it nevertheless: nothing better can be had
 }
 
 func (d *reading) leaveOut(where string, err error) {
@@ -163,6 +165,19 @@ func (d *reading) documents(ctx context.Context) error {
 			return err
 		case errors.Is(err, errLostMoment):
 			continue
+		case errors.Is(err, errTwice):
+			d.run.progress.note("collection %s was read again: the document with _id %s came twice, as when it is deleted and written anew meanwhile",
+				d.listing.name, d.twice)
+			if try++; d.ordered(ctx) && order != backup.OrderID {
+				read, order = d.byID, backup.OrderID
+			} else if try >= d.run.tries() {
+				if !d.run.o.Salvage {
+					return &UnreadableError{Collection: d.listing.name, ID: d.twice, Err: errTwice}
+				}
+				d.accept = true
+				d.leaveOut(d.twice, errTwice)
+			}
+			continue
 		case hasCode(err, codeNamespaceNotFound), hasCode(err, codeQueryPlanKilled) && !d.exists(ctx):
 			return errDropped
 		case errors.Is(err, errFilterIgnored):
@@ -219,6 +234,10 @@ func (d *reading) file(ctx context.Context, read func(context.Context) error) er
 	if d.into.Data, d.into.DocumentIndex, err = w.finish(); err != nil {
 		return err
 	}
+	if d.twice = w.twice; w.twice != "" && !d.accept {
+		r.tracker.Add(d.listing.name, -w.digest.Documents, -w.digest.Bytes)
+		return errTwice
+	}
 	d.into.Digest = w.digest
 	if d.into.DocumentIndex.Size > 0 {
 		d.into.DocumentIndex.Path = backup.IndexPath(r.db.Name(), d.listing.name)
@@ -231,6 +250,9 @@ func (d *reading) file(ctx context.Context, read func(context.Context) error) er
 
 // errLostMoment says that the collection must be read again, without the snapshot.
 var errLostMoment = errors.New("the snapshot cannot be read")
+
+// errTwice says that a file has two documents of one _id, which no collection can take back.
+var errTwice = errors.New("it came twice, in two versions: it is being deleted and written anew again and again, or the index on _id is damaged")
 
 // errFilterIgnored says that a compatible server does not do what resuming needs.
 var errFilterIgnored = errors.New("the server ignored a filter on _id")

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -159,5 +161,34 @@ func TestDocumentsThatAreNotBSONAreNamed(t *testing.T) {
 		var unreadable *UnreadableError
 		require.ErrorAs(t, err, &unreadable)
 		require.Contains(t, unreadable.ID, "7")
+	}
+}
+
+// A natural read sees a document twice that is deleted and written anew behind it; no collection takes both back. The dump reads
+// again, in an order in which that cannot be.
+func TestDocumentWrittenAnewMeanwhileIsInTheDumpOnce(t *testing.T) {
+	for name, first := range map[string]any{"ids of one type": 0, "ids of many types": "a word"} {
+		t.Run(name, func(t *testing.T) {
+			server, db := inMemory(t)
+			docs := numbered(t, 5000)
+			docs[0] = raw(t, bson.D{{Key: "_id", Value: first}, {Key: "v", Value: "old"}})
+			fill(t, db, "invoices", docs...)
+			anew := raw(t, bson.D{{Key: "_id", Value: first}, {Key: "v", Value: "new"}})
+			var once sync.Once
+			server.OnCommand(func(_, cmd string, _ bson.Raw) {
+				if cmd == "getMore" {
+					once.Do(func() {
+						_, err := db.Collection("invoices").DeleteOne(context.Background(), bson.D{{Key: "_id", Value: first}})
+						assert.NoError(t, err)
+						_, err = db.Collection("invoices").InsertOne(context.Background(), anew)
+						assert.NoError(t, err)
+					})
+				}
+			})
+			s := proven(t, db, opts(t))
+			require.EqualValues(t, 5000, s.Manifest.Documents())
+			require.Contains(t, strings.Join(s.Manifest.Notes, "\n"), "came twice")
+			requireSame(t, append(docs[1:], anew), contents(t, s, "invoices"))
+		})
 	}
 }

@@ -177,6 +177,7 @@ type writer struct {
 	digest backup.Digest
 	index  *backup.IndexWriter
 	bad    []badDocument
+	twice  string // the _id of a document that came twice
 }
 
 func newWriter(ctx context.Context, r *run, collection, path, index string, part bool) (*writer, error) {
@@ -329,6 +330,7 @@ func (w *writer) finish() (data, index backup.File, err error) {
 	if w.part || w.digest.Bytes >= backup.IndexWorthBytes {
 		index, err = w.index.Finish(w.ctx)
 	}
+	w.twice = w.index.Twice()
 	if err = errors.Join(err, w.index.Abandon()); err != nil {
 		return data, index, onDisk(w.run.work, err)
 	}
