@@ -213,7 +213,7 @@ func TestDeletionComparesWithAnotherBackup(t *testing.T) {
 	r := s.deletion(oneOrganization)
 	require.Equal(t, Recovered, r.Outcome)
 	require.Equal(t, []string{"older"}, r.Undelete.Backups)
-	require.Equal(t, 2, s.count["FindMissing"])
+	require.Equal(t, 2, s.times("FindMissing"))
 }
 
 func TestDeletionGoesOnWithoutTheAuditLog(t *testing.T) {
@@ -222,7 +222,7 @@ func TestDeletionGoesOnWithoutTheAuditLog(t *testing.T) {
 	s.approvesUndelete(10 * time.Minute)
 	r := s.deletion(oneOrganization)
 	require.Equal(t, Recovered, r.Outcome)
-	require.Equal(t, 3, s.count["ReadDeletions"])
+	require.Equal(t, 3, s.times("ReadDeletions"))
 	require.Contains(t, strings.Join(r.Undelete.Warnings, " "), "The audit logs could not be read: unauthorized")
 }
 
@@ -243,7 +243,7 @@ func TestDeletionAsksWhenAStepFailsForGood(t *testing.T) {
 		s.at(2*time.Minute, func() { s.says(DoorDecide, Answer{Choice: Retry}, "") })
 		r := s.deletion(oneOrganization)
 		require.Equal(t, Recovered, r.Outcome)
-		require.Equal(t, 1, s.count["AcquireLease"], "the lease is kept")
+		require.Equal(t, 1, s.times("AcquireLease"), "the lease is kept")
 	})
 	t.Run("insert, then rolled back", func(t *testing.T) {
 		s := newShop(t)
@@ -397,7 +397,7 @@ func TestDeletionWhoseLeaseWasTakenOverTakesItAnew(t *testing.T) {
 	s.approvesUndelete(time.Minute)
 	s.at(2*time.Minute, func() { s.says(DoorDecide, Answer{Choice: Retry}, "") })
 	require.Equal(t, Recovered, s.deletion(oneOrganization).Outcome)
-	require.Equal(t, 2, s.count["AcquireLease"])
+	require.Equal(t, 2, s.times("AcquireLease"))
 }
 
 func TestDeletionTakesAnotherBackupWhenOneIsCorrupt(t *testing.T) {

@@ -264,11 +264,20 @@ func (w *world) approves() {
 	w.at(time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
 }
 
-func (w *world) ran(name string) bool { return slices.Contains(w.calls, name) }
+func (w *world) ran(name string) bool { return w.times(name) > 0 }
+
+// times is how often a step was tried. The report outlives its incident: its steps may still run when a test looks.
+func (w *world) times(name string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count[name]
+}
 
 // before asserts that one step ran before another.
 func (w *world) before(first, then string) {
 	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	i, j := slices.Index(w.calls, first), slices.Index(w.calls, then)
 	require.GreaterOrEqual(w.t, i, 0, "%s did not run: %v", first, w.calls)
 	require.Greater(w.t, j, i, "%s before %s: %v", first, then, w.calls)
