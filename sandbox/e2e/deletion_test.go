@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/internal/mongotest"
 	"github.com/battwheels/runbook/workflows"
 )
 
@@ -197,4 +198,52 @@ func TestARestoreOfACollectionThatTheBackupLacksChangesNothing(t *testing.T) {
 	require.ErrorContains(t, err, "has no collection tikets")
 	require.Equal(t, before, w.content())
 	require.Empty(t, w.reserved("runbook.stage."))
+}
+
+// TestAWorkerKilledWhileItPutsDocumentsBackCarriesOn kills the worker with SIGKILL when it has written down what it is about to insert
+// and the server is at it. Another one finishes: each document is there once, byte for byte, and nobody else's is touched.
+func TestAWorkerKilledWhileItPutsDocumentsBackCarriesOn(t *testing.T) {
+	w := newWorld(t)
+	if w.server == nil {
+		t.Skip("needs a server that can be told to be slow")
+	}
+	before, now, began := w.deleteByMistake()
+	want, back := wanted(before, now)
+	w.end()
+	first := w.spawn()
+	run := w.run(incident, "AccidentalDeletion", workflows.DeletionInput{
+		Since: workflows.Since(began.UTC().Format(time.RFC3339Nano)), Organization: "org_03",
+	})
+	s := w.asked(incident)
+	require.NotNil(t, s.Plan)
+	slow := w.server.Fail(mongotest.Fault{Command: "insert", Delay: time.Second})
+	require.NoError(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
+	require.Eventually(t, func() bool {
+		files, err := filepath.Glob(filepath.Join(w.storage, "incidents", "battwheels", "*", "undelete", "undo.jsonl"))
+		if err != nil || len(files) != 1 {
+			return false
+		}
+		b, err := os.ReadFile(files[0])
+		return err == nil && strings.Contains(string(b), `"intent"`)
+	}, time.Minute, 5*time.Millisecond, "nothing is about to be inserted")
+	w.kill(first)
+	slow.Lift()
+	second := w.spawn()
+	defer w.kill(second)
+	w.await(incident, "nobody is asked to look", func(s workflows.Status) bool { return len(s.Choices) > 0 })
+	require.Equal(t, want, w.content())
+	require.NoError(t, w.says(incident, workflows.DoorDecide, workflows.Answer{Choice: workflows.CarryOn}))
+	var r workflows.IncidentResult
+	require.NoError(t, run.Get(t.Context(), &r))
+	require.Equal(t, workflows.Recovered, r.Outcome, r.Summary)
+	require.EqualValues(t, back, r.Undelete.PutBack.Insert)
+	require.EqualValues(t, back, r.Undelete.Verified.Same)
+	seen := map[string]int{}
+	for _, m := range w.mail.Mails() {
+		seen[m.Subject+m.Text]++
+	}
+	for mail, n := range seen {
+		require.Equal(t, 1, n, mail)
+	}
+	w.record("deletion-killed", restoring, "")
 }
