@@ -63,7 +63,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 				if err != nil {
 					return err
 				}
-				if !wait {
+				if !wait && !deletion.DryRun {
 					return a.print(cmd.OutOrStdout(), map[string]string{"workflowId": run.GetID(), "runId": run.GetRunID()}, func(w io.Writer) {
 						fmt.Fprintf(w, "started %s\nsee it with: runbook status %s\n", run.GetID(), target)
 						if cfg.Temporal.UI != "" {
@@ -81,7 +81,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 	c.Flags().StringSliceVar(&deletion.Collections, "collection", nil, "AccidentalDeletion: only from these collections; Restore: only these, each of them whole")
 	c.Flags().StringVar(&deletion.Organization, "organization", "", "AccidentalDeletion: only this organization's documents")
 	c.Flags().StringSliceVar(&deletion.IDs, "id", nil, "AccidentalDeletion: only these documents, by the application's id or by _id")
-	c.Flags().BoolVar(&deletion.DryRun, "dry-run", false, "AccidentalDeletion: search and plan only; nothing is written, nobody is told")
+	c.Flags().BoolVar(&deletion.DryRun, "dry-run", false, "AccidentalDeletion: search and plan only, and wait for it; nothing is written, nobody is told")
 	c.Flags().StringVar(&by, "by", whoami(), "your name")
 	c.Flags().StringVar(&reason, "reason", "", "why")
 	c.Flags().BoolVar(&wait, "wait", false, "wait for the end, and print the result")
@@ -96,6 +96,7 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	err := a.print(out, result, func(w io.Writer) {
 		if s, ok := result["summary"].(string); ok {
 			fmt.Fprintln(w, s)
+			writePlanned(w, result)
 			return
 		}
 		b, err := json.MarshalIndent(result, "", "  ")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -183,4 +184,20 @@ func writeUndelete(w io.Writer, p *activities.Plan) {
 		fmt.Fprintln(w, "  !", warning)
 	}
 	fmt.Fprintln(w, "  each by its _id:", u.File)
+}
+
+// writePlanned is what a dry run has found, and would do.
+func writePlanned(w io.Writer, result map[string]any) {
+	b, err := json.Marshal(result)
+	var r workflows.IncidentResult
+	if err != nil || json.Unmarshal(b, &r) != nil || r.Outcome != workflows.Planned || r.Undelete == nil {
+		return
+	}
+	writeMissing(w, &activities.Missing{Documents: r.Undelete.Missing, Groups: r.Undelete.Groups, Folder: r.Undelete.Folder})
+	if p := r.Undelete.Plan; p != nil && p.Undelete != nil {
+		writeUndelete(w, p)
+	}
+	for _, warning := range r.Undelete.Warnings {
+		fmt.Fprintln(w, "  !", warning)
+	}
 }
