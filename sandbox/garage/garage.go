@@ -116,8 +116,8 @@ func New(db *mongo.Database, c Config) *App {
 	a.writes("POST /api/invoices", createInvoice, "owner", "admin", "org_admin", "accountant")
 	a.writes("PUT /api/invoices/{id}", updateInvoice, "owner", "admin", "org_admin", "accountant")
 	a.writes("POST /api/invoices/{id}/void", voidInvoice, "owner", "admin", "org_admin")
-	a.writes("POST /api/invoices/bulk-delete", deleteInvoices(false), "owner", "admin", "org_admin", "accountant")
-	a.writes("POST /api/invoices/purge", deleteInvoices(true), "owner", "admin", "org_admin")
+	a.writesWithin(bulkTimeout, "POST /api/invoices/bulk-delete", deleteInvoices(false), "owner", "admin", "org_admin", "accountant")
+	a.writesWithin(bulkTimeout, "POST /api/invoices/purge", deleteInvoices(true), "owner", "admin", "org_admin")
 	a.writes("DELETE /api/invoices/{id}", deleteInvoice, "owner", "admin", "org_admin", "accountant")
 
 	a.writes("POST /api/payments", createPayment, "owner", "admin", "org_admin", "accountant")

@@ -38,14 +38,21 @@ func (c conflict) Error() string { return string(c) }
 // operation is one write of the application. It answers with the identifier and number of what it made.
 type operation func(ctx context.Context, w *work, r *http.Request) (Answer, error)
 
-// writeTimeout bounds one request's work on the database.
-const writeTimeout = 15 * time.Second
+// writeTimeout bounds one request's work on the database, bulkTimeout that of one that works on dozens of documents.
+const (
+	writeTimeout = 15 * time.Second
+	bulkTimeout  = time.Minute
+)
 
 // writes routes a path to an operation: one at a time for each tenant, with the roles that may.
 func (a *App) writes(pattern string, do operation, roles ...string) {
+	a.writesWithin(writeTimeout, pattern, do, roles...)
+}
+
+func (a *App) writesWithin(most time.Duration, pattern string, do operation, roles ...string) {
 	a.mux.HandleFunc(pattern, a.authorized(func(rw http.ResponseWriter, r *http.Request, c Claims) {
 		// A client that goes away must not leave half an invoice.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), writeTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), most)
 		defer cancel()
 		r.Body = http.MaxBytesReader(rw, r.Body, 1<<20)
 		defer a.store.turn(c.OrganizationID)()

@@ -128,10 +128,14 @@ func (w *writer) send(ctx context.Context, claims garage.Claims, q request) (gar
 	return answer, response.StatusCode, nil
 }
 
+// callWithin is how long a person waits, who may have asked for much at once.
+const callWithin = 2 * time.Minute
+
 // Call makes one request of a person's, beside the writers, and enters what it wrote in the ledger. Anything but success is an
 // error.
 func (t *Traffic) Call(ctx context.Context, claims garage.Claims, method, path string, body any) (garage.Answer, error) {
-	w, q := &writer{traffic: t}, request{method: method, path: path, body: body}
+	patient := &Traffic{config: t.config, client: &http.Client{Timeout: callWithin, Transport: t.client.Transport}}
+	w, q := &writer{traffic: patient}, request{method: method, path: path, body: body}
 	begin := time.Now()
 	answer, status, err := w.send(ctx, claims, q)
 	if err != nil {
