@@ -314,6 +314,25 @@ func TestAbortAfterTheFirstInsertIsAQuestion(t *testing.T) {
 	}
 }
 
+// TestStoppingAnUndeleteWhileAPersonLooksTakesItOutAgain proves that abort and cancel undo what can be undone, and wait for no answer.
+func TestStoppingAnUndeleteWhileAPersonLooksTakesItOutAgain(t *testing.T) {
+	for name, stop := range map[string]func(*shop){
+		"abort":  func(s *shop) { s.says(DoorAbort, Answer{}, "") },
+		"cancel": func(s *shop) { s.CancelWorkflow() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			s.approvesUndelete(time.Minute)
+			s.at(2*time.Minute, func() { stop(s) })
+			s.ExecuteWorkflow(AccidentalDeletion, oneOrganization)
+			require.True(t, s.IsWorkflowCompleted())
+			require.True(t, s.ran("UndoUndelete"))
+			require.Less(t, s.Now().Sub(damageBegan), 10*time.Minute)
+			s.before("UndoUndelete", "ReleaseLease")
+		})
+	}
+}
+
 func TestDeletionSaysLoudlyThatAnAlertStartedNothing(t *testing.T) {
 	s := newShop(t)
 	s.at(time.Minute, func() { s.SignalWorkflow(SignalAlert, Alert{Name: "MongoDBCorruption"}) })

@@ -102,27 +102,29 @@ func (u *undeletion) verdictOn(ctx workflow.Context, step, plan, question, asked
 	return a, nil
 }
 
+// stopped is no choice that is offered: the playbook was stopped instead.
+const stopped Choice = "stopped"
+
 // askFor asks, and goes on with "" when nobody has answered in time.
-func (u *undeletion) askFor(ctx workflow.Context, question string, within time.Duration, choices ...Choice) (Choice, error) {
+func (u *undeletion) askFor(ctx workflow.Context, question string, within time.Duration, stop func() bool, choices ...Choice) (Choice, error) {
 	u.choices, u.choice = choices, nil
 	u.status.Choices = choices
 	u.status.Asked = fmt.Sprintf("%s\n\nSend the Update `decide`, or run\n`runbook decide %s --choice %s --by YOU --reason WHY`", question, u.snap.Target, choices[0])
 	u.publish(ctx)
 	u.asked++
 	u.mail(ctx, activities.MailAsk, question, u.asked, 0)
-	_, err := workflow.AwaitWithTimeout(ctx, within, func() bool { return u.choice != nil || u.abort != nil && !u.heeded })
+	_, err := workflow.AwaitWithTimeout(ctx, within, func() bool { return u.choice != nil || stop() })
 	u.choices, u.status.Choices, u.status.Asked = nil, nil, ""
-	if err != nil {
-		return "", err
-	}
 	said := u.choice
 	u.choice = nil
 	u.publish(ctx)
 	switch {
+	case err != nil:
+		return "", err
 	case said != nil:
 		return said.Choice, nil
-	case u.abort != nil && !u.heeded:
-		return RollBack, nil
+	case stop():
+		return stopped, nil
 	default:
 		return "", nil
 	}

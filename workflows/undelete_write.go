@@ -41,7 +41,7 @@ func (u *undeletion) putBack(root, ctx workflow.Context) (Outcome, error) {
 		}
 	}
 	u.result.BackAt = workflow.Now(ctx).UTC()
-	return u.review(ctx)
+	return u.review(root, ctx)
 }
 
 // insert takes the lease, sees that nothing is half-way, and puts the documents back.
@@ -126,16 +126,17 @@ func (u *undeletion) readBack(ctx workflow.Context) (string, error) {
 	return count(v.Same) + " documents stand there byte for byte", nil
 }
 
-// review lets a person look at the application, and take everything out again by one answer. No answer keeps it.
-func (u *undeletion) review(ctx workflow.Context) (Outcome, error) {
+// review lets a person look at the application, and take everything out again by one answer, or by stopping the playbook: abort
+// promises to undo what can be undone. No answer keeps it.
+func (u *undeletion) review(root, ctx workflow.Context) (Outcome, error) {
 	u.begin(ctx, stepReview)
 	question := fmt.Sprintf("%s. Have a look at the application: `%s` keeps them, `%s` takes them out again. Without an answer they stay.",
 		putBackNote(u.result.PutBack), CarryOn, RollBack)
-	choice, err := u.askFor(ctx, question, reviewFor, CarryOn, RollBack)
+	choice, err := u.askFor(ctx, question, reviewFor, func() bool { return !u.heeded && (u.abort != nil || root.Err() != nil) }, CarryOn, RollBack)
 	switch {
 	case err != nil:
 		return "", err
-	case choice == RollBack:
+	case choice == RollBack, choice == stopped:
 		u.end(ctx, stepReview, Failed, "to be taken out again")
 		return u.takeBack(ctx)
 	case choice == "":
