@@ -231,6 +231,7 @@ func (p *podLoss) restore(ctx workflow.Context) error {
 		Host: p.snap.HostQueue, Warnings: p.planWarnings(),
 	}, &res)
 	p.result.Restore, p.result.GoneAt = res, p.goneAt
+	p.follow(ctx, res.Host)
 	if err != nil {
 		p.result.Outcome, p.result.Summary = GaveUp, explain(err)
 		p.end(ctx, stepRestore, Failed, explain(err))

@@ -32,6 +32,12 @@ func (r *restore) settle(ctx workflow.Context, step string, do func(workflow.Con
 		if is(err, activities.BadInput) || is(err, activities.LeaseHeld) {
 			return "", err
 		}
+		if nobodyThere(err) && !r.swapped && r.moveElsewhere(ctx) {
+			if r.undoing {
+				continue
+			}
+			return "", errMoved
+		}
 		choice, askErr := r.ask(ctx, fmt.Sprintf("**%s** failed: %s", step, explain(err)), choices...)
 		if askErr != nil {
 			return "", askErr
@@ -132,6 +138,7 @@ func choiceNames(choices []Choice) []string {
 
 // undo ends a restore before the swap: staging goes, the application runs as it did, the live data was never touched.
 func (r *restore) undo(ctx workflow.Context, ended Outcome, cause error) (RestoreResult, error) {
+	r.undoing = true
 	summary := ""
 	switch {
 	case cause != nil && r.abort != nil && temporal.IsCanceledError(cause):
