@@ -136,7 +136,8 @@ func (w *world) mockSteps() {
 		return activities.Retention{Kept: 3}, w.hit("ApplyRetention")
 	})
 	w.OnActivity(data.AcquireLease, anything, anything).Return(func(context.Context, activities.LeaseInput) (int64, error) {
-		return int64(w.count["AcquireLease"] + 1), w.hit("AcquireLease")
+		err := w.hit("AcquireLease")
+		return int64(w.times("AcquireLease")), err
 	})
 	w.OnActivity(data.UndoHalfSwaps, anything, anything).Return(func(_ context.Context, in activities.UndoInput) ([]string, error) {
 		if w.halfSwap != "" && !in.Stopped {
@@ -177,6 +178,8 @@ func (w *world) mockSteps() {
 	w.OnActivity(data.ObserveDatabase, anything, anything).Return(func(context.Context, activities.ObserveInput) (activities.Observation, error) {
 		err := w.hit("ObserveDatabase")
 		o := activities.Observation{At: w.Now(), State: activities.DatabaseWhole}
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if w.observed != nil {
 			o.State = w.observed(w.count["ObserveDatabase"])
 		}
@@ -261,11 +264,20 @@ func (w *world) approves() {
 	w.at(time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
 }
 
-func (w *world) ran(name string) bool { return slices.Contains(w.calls, name) }
+func (w *world) ran(name string) bool { return w.times(name) > 0 }
+
+// times is how often a step ran so far; steps may be running meanwhile.
+func (w *world) times(name string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count[name]
+}
 
 // before asserts that one step ran before another.
 func (w *world) before(first, then string) {
 	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	i, j := slices.Index(w.calls, first), slices.Index(w.calls, then)
 	require.GreaterOrEqual(w.t, i, 0, "%s did not run: %v", first, w.calls)
 	require.Greater(w.t, j, i, "%s before %s: %v", first, then, w.calls)
