@@ -20,7 +20,7 @@ import (
 
 // What an observation finds of a database.
 const (
-	DatabaseSilent = "silent" // it does not answer
+	DatabaseSilent = "silent" // it does not answer, or refuses us
 	DatabaseEmpty  = "empty"
 	DatabaseYoung  = "young"  // everything in it is younger than the last backup: it was made anew
 	DatabaseFallen = "fallen" // a count that people know is less than half of the last backup's
@@ -43,7 +43,8 @@ type Observation struct {
 	Newest      time.Time  `json:"newest,omitzero"` // by the _id of the documents whose counts people know
 	KeyCounts   []KeyCount `json:"keyCounts,omitempty"`
 	Backup      string     `json:"backup,omitempty"` // the proven one that it was compared with
-	Volume      string     `json:"volume,omitempty"` // whether the configured path is there
+	Volume      string     `json:"volume,omitempty"` // whether the configured path is there, as which host sees it
+	VolumeGone  bool       `json:"volumeGone,omitempty"`
 }
 
 // A look may take as long as the pause between two, within these bounds: what has not answered by then does not answer.
@@ -69,12 +70,12 @@ func (a *Data) ObserveDatabase(ctx context.Context, in ObserveInput) (Observatio
 	limited, cancel := context.WithTimeout(ctx, min(max(time.Duration(t.PodLoss.Every), shortestLook), longestLook))
 	defer cancel()
 	oldest, err := o.look(limited, db, t)
-	o.Volume = volume(t.PodLoss.Volume.Path)
+	o.Volume, o.VolumeGone = a.volume(t.PodLoss.Volume.Path)
 	switch {
 	case ctx.Err() != nil:
 		return Observation{}, ctx.Err()
 	case err != nil:
-		o.State, o.What = DatabaseSilent, "it does not answer: "+brief(err)
+		o.State, o.What = DatabaseSilent, why(err)
 		return o, nil
 	case o.Documents == 0:
 		o.State, o.What = DatabaseEmpty, fmt.Sprintf("it answers, and is empty: %d collections without a document", o.Collections)
@@ -189,22 +190,36 @@ func (o *Observation) compare(t config.Target, last *backup.Manifest, oldest tim
 	}
 }
 
-// volume says whether the directory of the database's files is there, as this host sees it.
-func volume(path string) string {
+// volume says whether the directory of the database's files is there. Another host may rightly not have it, so the host is named.
+func (b *Base) volume(path string) (text string, gone bool) {
 	if path == "" {
-		return ""
+		return "", false
 	}
+	_, host, _ := strings.Cut(b.HostQueue, "@")
+	state := "is there"
 	entries, err := os.ReadDir(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return path + " is not there"
+		state, gone = "is not there", true
 	case err != nil:
-		return path + " cannot be looked into"
+		state = "cannot be looked into"
 	case len(entries) == 0:
-		return path + " is empty"
+		state, gone = "is empty", true
 	}
-	return path + " is there"
+	return fmt.Sprintf("%s %s, as %s sees it", path, state, host), gone
 }
+
+// why says in one line what an error of the driver means for the database.
+func why(err error) string {
+	// A server that was made anew has no users: the first that is seen of it is that it refuses the login.
+	if e, ok := errors.AsType[mongo.CommandError](err); ok && e.Code == unauthorized || strings.Contains(err.Error(), "auth error") {
+		return "it answers, and refuses us: does its user exist? " + brief(err)
+	}
+	return "it does not answer: " + brief(err)
+}
+
+// unauthorized is the server's code for a login without the rights.
+const unauthorized = 13
 
 // brief is an error as one short line. A driver that finds no server lists all of them, each with its last error: the first of
 // those says most.

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -91,15 +92,36 @@ func TestADatabaseThatDoesNotAnswerIsAnObservation(t *testing.T) {
 	o := observe(t, b)
 	require.Equal(t, DatabaseSilent, o.State)
 	require.Contains(t, o.What, "it does not answer: ")
-	require.Equal(t, target.PodLoss.Volume.Path+" is not there", o.Volume)
+	require.True(t, o.VolumeGone)
+	require.Contains(t, o.Volume, "db is not there")
 }
 
 func TestTheVolumeIsLookedAt(t *testing.T) {
 	dir := t.TempDir()
-	require.Empty(t, volume(""))
-	require.Equal(t, dir+" is empty", volume(dir))
+	b := Base{HostQueue: "runbook@battwheels-1"}
+	see := func(path, says string, gone bool) {
+		t.Helper()
+		text, isGone := b.volume(path)
+		require.Equal(t, says, text)
+		require.Equal(t, gone, isGone)
+	}
+	see("", "", false)
+	see(dir, dir+" is empty, as battwheels-1 sees it", true)
+	see(dir+"/db", dir+"/db is not there, as battwheels-1 sees it", true)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "WiredTiger"), nil, 0o600))
-	require.Equal(t, dir+" is there", volume(dir))
+	see(dir, dir+" is there, as battwheels-1 sees it", false)
+	see(filepath.Join(dir, "WiredTiger"), dir+"/WiredTiger cannot be looked into, as battwheels-1 sees it", false)
+}
+
+func TestAServerWithoutItsUsersIsToldFromOneThatIsGone(t *testing.T) {
+	for says, err := range map[string]error{
+		"it answers, and refuses us: does its user exist? (Unauthorized) not authorized on shop to execute command": mongo.CommandError{Code: 13, Name: "Unauthorized", Message: "not authorized on shop to execute command"},
+		"it does not answer: dial tcp 127.0.0.1:1: connect: connection refused": errors.New(
+			"server selection error: context deadline exceeded, current topology: { Type: Unknown, Servers: [{ Addr: 127.0.0.1:1, Type: Unknown, Last error: dial tcp 127.0.0.1:1: connect: connection refused }, ] }"),
+		"it answers, and refuses us: does its user exist? auth error: Authentication failed.": errors.New("server selection error: { Last error: auth error: Authentication failed. }"),
+	} {
+		require.Equal(t, says, why(err))
+	}
 }
 
 func TestWithoutABackupThereIsNothingToCompareWith(t *testing.T) {

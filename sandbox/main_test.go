@@ -117,7 +117,7 @@ func TestTheSandboxEndsCleanlyAndItsDirectoryStartsAgain(t *testing.T) {
 }
 
 func TestAWrongCommandLineStartsNothing(t *testing.T) {
-	for _, args := range [][]string{{"--prot", "1"}, {"run", "corruption", "--seed", "x"}, {"run", "corrupted"}, {"rnu"}, {"run", "corruption", "now"}, {"--ui-port", "99999"}} {
+	for _, args := range [][]string{{"--prot", "1"}, {"run", "corruption", "--seed", "x"}, {"run", "corrupted"}, {"run", "pod-loss", "now"}, {"rnu"}, {"run", "corruption", "now"}, {"--ui-port", "99999"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			var out, errOut bytes.Buffer
 			require.Equal(t, exitUsage, execute(t.Context(), args, &out, &errOut), errOut.String())

@@ -100,6 +100,7 @@ func (c *corruption) restore(ctx workflow.Context) error {
 		Target: c.snap.Target, Backup: c.in.Backup, Since: c.since, Incident: c.id, Emergency: c.result.EmergencyDump,
 	}, &res)
 	c.result.Restore = res
+	c.follow(ctx, res.Host)
 	if err != nil {
 		c.result.Outcome, c.result.Summary = GaveUp, explain(err)
 		c.end(ctx, stepRestore, Failed, explain(err))

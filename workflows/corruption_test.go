@@ -79,7 +79,7 @@ func TestMailServiceDownForAnHourDelaysOnlyTheMails(t *testing.T) {
 	require.Equal(t, Recovered, r.Outcome)
 	require.Equal(t, 148, r.MailsSent, "%v", r.Warnings)
 	require.Less(t, r.RTOSeconds, time.Hour.Seconds())
-	require.Greater(t, w.count["SendBatch 0"], 5)
+	require.Greater(t, w.times("SendBatch 0"), 5)
 }
 
 func TestMailServiceDownForDaysListsTheBatchForAPerson(t *testing.T) {

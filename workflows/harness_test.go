@@ -139,7 +139,8 @@ func (w *world) mockSteps() {
 		return activities.Retention{Kept: 3}, w.hit("ApplyRetention")
 	})
 	w.OnActivity(data.AcquireLease, anything, anything).Return(func(context.Context, activities.LeaseInput) (int64, error) {
-		return int64(w.count["AcquireLease"] + 1), w.hit("AcquireLease")
+		err := w.hit("AcquireLease")
+		return int64(w.times("AcquireLease")), err
 	})
 	w.OnActivity(data.UndoHalfSwaps, anything, anything).Return(func(_ context.Context, in activities.UndoInput) ([]string, error) {
 		if w.halfSwap != "" && !in.Stopped {
@@ -180,6 +181,8 @@ func (w *world) mockSteps() {
 	w.OnActivity(data.ObserveDatabase, anything, anything).Return(func(context.Context, activities.ObserveInput) (activities.Observation, error) {
 		err := w.hit("ObserveDatabase")
 		o := activities.Observation{At: w.Now(), State: activities.DatabaseWhole}
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if w.observed != nil {
 			o.State = w.observed(w.count["ObserveDatabase"])
 		}

@@ -196,6 +196,17 @@ func (i *incident) tellContacts(ctx workflow.Context) {
 	}
 }
 
+// follow goes on where the restore ended: the host that it began on may be gone.
+func (i *incident) follow(ctx workflow.Context, host string) {
+	if host == "" || host == i.snap.HostQueue {
+		return
+	}
+	i.snap.HostQueue = host
+	if err := i.open(ctx); err != nil {
+		i.warn("The incident was not opened on " + host + ": " + explain(err))
+	}
+}
+
 // how is how the recovery went, nil where there was none.
 func (i *incident) how() *activities.Ended {
 	if i.result.Outcome != Recovered {

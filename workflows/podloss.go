@@ -231,6 +231,7 @@ func (p *podLoss) restore(ctx workflow.Context) error {
 		Host: p.snap.HostQueue, Warnings: p.planWarnings(),
 	}, &res)
 	p.result.Restore, p.result.GoneAt = res, p.goneAt
+	p.follow(ctx, res.Host)
 	if err != nil {
 		p.result.Outcome, p.result.Summary = GaveUp, explain(err)
 		p.end(ctx, stepRestore, Failed, explain(err))
@@ -294,7 +295,7 @@ func (p *podLoss) comeBack(ctx workflow.Context, outcome Outcome) error {
 	p.result.Outcome, p.result.GoneAt = outcome, p.goneAt
 	p.result.Summary = fmt.Sprintf("%s: the database is back by its own volume, nothing was restored. %s %s",
 		map[Outcome]string{VolumeRecovered: "Volume recovered", FalseAlarm: "False alarm"}[outcome], differs, health)
-	if len(p.last.Volume) > 0 && !strings.HasSuffix(p.last.Volume, "is there") {
+	if p.last.VolumeGone {
 		p.warn("The database answers, but " + p.last.Volume + ": make a backup now.")
 	}
 	return nil

@@ -1,12 +1,9 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	enums "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/battwheels/runbook/activities"
@@ -18,8 +15,6 @@ const (
 	unsettled = 10
 	// seldom is the longest pause between two observations while people are waited for, for days perhaps.
 	seldom = 10 * time.Minute
-	// hostAnswers is how long a host may take to begin a small step before another one is chosen.
-	hostAnswers = 15 * time.Second
 )
 
 // observe looks until as many observations in a row agree as the policy wants, or a person knows better. One flapping probe
@@ -154,9 +149,4 @@ func (p *podLoss) openWhereAlive(ctx workflow.Context) error {
 		}
 		p.snap.HostQueue = snap.HostQueue
 	}
-}
-
-func nobodyThere(err error) bool {
-	timeout, ok := errors.AsType[*temporal.TimeoutError](err)
-	return ok && timeout.TimeoutType() == enums.TIMEOUT_TYPE_SCHEDULE_TO_START
 }

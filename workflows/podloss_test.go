@@ -23,6 +23,13 @@ const (
 	fallen = activities.DatabaseFallen
 )
 
+// finds is what each look finds from now on.
+func (w *world) finds(state string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.observed = states(state)
+}
+
 func newPodLoss(t *testing.T, observed ...string) *world {
 	w := newIncident(t)
 	w.observed = states(observed...)
@@ -55,8 +62,8 @@ func TestOneFlappingProbeStartsNothing(t *testing.T) {
 	w := newPodLoss(t, silent, whole)
 	r := w.podLoss(gone)
 	require.Equal(t, FalseAlarm, r.Outcome)
-	require.Equal(t, 4, w.count["ObserveDatabase"], "one that failed, and three in a row that did not")
-	require.Zero(t, w.count["TellPeople support"])
+	require.Equal(t, 4, w.times("ObserveDatabase"), "one that failed, and three in a row that did not")
+	require.Zero(t, w.times("TellPeople support"))
 	require.False(t, w.ran("StageBackup"))
 	require.True(t, w.ran("CompareWithBackup"), "it was away: what differs is said")
 	require.Contains(t, r.Summary, "3 are absent")
@@ -69,7 +76,7 @@ func TestADatabaseThatWasNeverGoneIsNotTouched(t *testing.T) {
 	w := newPodLoss(t, whole)
 	r := w.podLoss(gone)
 	require.Equal(t, FalseAlarm, r.Outcome)
-	require.Equal(t, 3, w.count["ObserveDatabase"])
+	require.Equal(t, 3, w.times("ObserveDatabase"))
 	for _, step := range []string{"Dump emergency", "ChooseBackup", "StartApplication", "TellPeople support", "TellPeople ask"} {
 		require.False(t, w.ran(step), step)
 	}
@@ -89,7 +96,7 @@ func TestALostVolumeIsRestoredFromTheBackupThatIsReady(t *testing.T) {
 	w.at(12*time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
 	r := w.podLoss(gone)
 	require.Equal(t, Recovered, r.Outcome)
-	require.Equal(t, 1, w.count["TellPeople support"])
+	require.Equal(t, 1, w.times("TellPeople support"))
 	w.before("OpenIncident", "ObserveDatabase")
 	w.before("CheckBackup", "Dump emergency")
 	w.before("Dump emergency", "StageBackup")
@@ -122,7 +129,7 @@ func TestTheDatabaseComesBackByItself(t *testing.T) {
 	r := w.podLoss(gone)
 	require.Equal(t, VolumeRecovered, r.Outcome)
 	require.Equal(t, "the database", r.Answers[0].By)
-	require.Equal(t, 1, w.count["TellPeople support"])
+	require.Equal(t, 1, w.times("TellPeople support"))
 }
 
 func TestThePoliciesDeadlineMeansLost(t *testing.T) {
@@ -134,7 +141,7 @@ func TestThePoliciesDeadlineMeansLost(t *testing.T) {
 	require.Equal(t, Recovered, r.Outcome)
 	require.Equal(t, "policy", r.Answers[0].By)
 	require.Equal(t, DoorVolumeLost, r.Answers[0].Door)
-	require.GreaterOrEqual(t, w.count["TellPeople escalate"], 3)
+	require.GreaterOrEqual(t, w.times("TellPeople escalate"), 3)
 }
 
 func TestADatabaseThatIsNotEmptyIsPlannedAndApproved(t *testing.T) {
@@ -158,7 +165,7 @@ func TestWithoutADatabaseToRestoreIntoItWaits(t *testing.T) {
 	w.at(time.Hour, func() {
 		require.Contains(t, w.status().Asked, "no database to restore into")
 		require.False(t, w.ran("Dump emergency"), "nothing answers")
-		w.observed = states(empty)
+		w.finds(empty)
 	})
 	w.at(80*time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
 	r := w.podLoss(gone)
@@ -178,7 +185,7 @@ func TestPeopleMayChangeTheirMindUntilTheRestoreBegins(t *testing.T) {
 	w := newPodLoss(t, silent)
 	w.at(5*time.Minute, func() { w.says(DoorVolumeLost, Answer{}, "") })
 	w.at(6*time.Minute, func() {
-		w.observed = states(whole)
+		w.finds(whole)
 		w.says(DoorVolumeRecovered, Answer{}, "")
 	})
 	r := w.podLoss(gone)
@@ -203,8 +210,8 @@ func TestAWordOnTheVolumeNeedsNoObservation(t *testing.T) {
 	w.at(time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
 	r := w.podLoss(gone)
 	require.Equal(t, Recovered, r.Outcome)
-	require.Zero(t, w.count["TellPeople support"], "who says so knows already")
-	require.Less(t, w.count["ObserveDatabase"], 4)
+	require.Zero(t, w.times("TellPeople support"), "who says so knows already")
+	require.Less(t, w.times("ObserveDatabase"), 4)
 }
 
 func TestNoBackupIsSaidAtOnceAndAskedForWhenItIsNeeded(t *testing.T) {

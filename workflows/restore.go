@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -72,6 +73,7 @@ type RestoreResult struct {
 	DowntimeSeconds float64 `json:"downtimeSeconds"`
 	// RPOSeconds runs from the moment of the backup until the application was stopped: writes in it are lost.
 	RPOSeconds float64  `json:"rpoSeconds"`
+	Host       string   `json:"host,omitempty"`    // queue of the host that it ended on, where that is another one than it began on
 	Answers    []Answer `json:"answers,omitempty"` // what people said, denied answers too
 	Warnings   []string `json:"warnings,omitempty"`
 }
@@ -105,6 +107,7 @@ type restore struct {
 	cleared bool // no half-made swap of an earlier attempt is left
 	// halfSwapped says that there is one, and that a person knows that the application is stopped to undo it.
 	halfSwapped bool
+	undoing     bool // it ends before the swap
 	emergency   string
 	safety      string
 	staged      bool
@@ -133,6 +136,7 @@ func Restore(ctx workflow.Context, in RestoreInput) (RestoreResult, error) {
 		snap.HostQueue = in.Host
 	}
 	r := &restore{in: in, asking: asking{snap: snap}}
+	r.elsewhere = r.moveElsewhere
 	if err := r.setup(ctx); err != nil {
 		return RestoreResult{}, err
 	}
@@ -207,6 +211,19 @@ func (r *restore) run(ctx workflow.Context) (RestoreResult, error) {
 // prepare does all that can be done without changing anything that exists: it ends with the application stopped and a
 // final safety dump of what is there. An Outcome other than "" means that the restore is over.
 func (r *restore) prepare(ctx workflow.Context) (Outcome, error) {
+	for {
+		ended, err := r.prepareHere(ctx)
+		if !errors.Is(err, errMoved) {
+			return ended, err
+		}
+		if err := r.startOver(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
+// prepareHere is prepare on one host.
+func (r *restore) prepareHere(ctx workflow.Context) (Outcome, error) {
 	if r.emergency == "" {
 		if ended, err := r.emergencyDump(ctx); ended != "" || err != nil {
 			return ended, err

@@ -22,6 +22,9 @@ type asking struct {
 	wanted   string // the backup named with the latest decision
 	asked    int    // questions and mails so far: part of each mail's key
 	warnings []string
+	// elsewhere, where set, takes a body to another host when its own is gone: moved says that it did, and again that the step
+	// in hand is to be done there.
+	elsewhere func(workflow.Context) (moved, again bool)
 }
 
 // settle runs a step until it succeeds, and asks a person when it fails for good. It returns "" when the step is done,
@@ -43,6 +46,14 @@ func (r *asking) settle(ctx workflow.Context, step string, do func(workflow.Cont
 		r.end(ctx, step, Failed, explain(err))
 		if is(err, activities.BadInput) || is(err, activities.LeaseHeld) {
 			return "", err
+		}
+		if nobodyThere(err) && r.elsewhere != nil {
+			switch moved, again := r.elsewhere(ctx); {
+			case again:
+				continue
+			case moved:
+				return "", errMoved
+			}
 		}
 		choice, askErr := r.ask(ctx, fmt.Sprintf("**%s** failed: %s", step, explain(err)), choices...)
 		if askErr != nil {
@@ -144,6 +155,7 @@ func choiceNames(choices []Choice) []string {
 
 // undo ends a restore before the swap: staging goes, the application runs as it did, the live data was never touched.
 func (r *restore) undo(ctx workflow.Context, ended Outcome, cause error) (RestoreResult, error) {
+	r.undoing = true
 	summary := ""
 	switch {
 	case cause != nil && r.abort != nil && temporal.IsCanceledError(cause):

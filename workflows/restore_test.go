@@ -405,3 +405,58 @@ func TestRestoreUnderAnotherIDRunsAsTheOneOfItsTarget(t *testing.T) {
 	require.Equal(t, Recovered, r.Outcome)
 	require.Equal(t, "Asha", r.ApprovedBy)
 }
+
+// TestAHostThatNeverComesBackIsReplaced loses the worker with the backup in the middle of the staging: another one begins anew, with
+// a dump and a plan of its own, and the incident ends there.
+func TestAHostThatNeverComesBackIsReplaced(t *testing.T) {
+	w := newIncident(t)
+	w.when["StageBackup"] = func() { w.snap.HostQueue = "runbook@elsewhere" }
+	w.fail["StageBackup"] = once(noWorker())
+	w.approves()
+	r := w.corruption(CorruptionInput{})
+	require.Equal(t, Recovered, r.Outcome)
+	require.Equal(t, "runbook@elsewhere", r.Restore.Host)
+	require.Equal(t, 2, w.count["Dump emergency"], "the first one's dump lies on the host that is gone")
+	require.Equal(t, 2, w.count["ChooseBackup"])
+	require.Equal(t, 2, w.count["AcquireLease"])
+	require.Equal(t, 2, w.count["OpenIncident"])
+	w.before("RemoveStaging", "SwapCollections")
+	require.Contains(t, r.Restore.Warnings[0], "runbook@elsewhere went on in its place")
+}
+
+// Without another host a person is asked, as ever.
+func TestWithoutAnotherHostAPersonIsAsked(t *testing.T) {
+	w := newWorld(t)
+	w.fail["StageBackup"] = once(noWorker())
+	w.at(time.Minute, func() { w.says(DoorDecide, Answer{Choice: Retry}, "") })
+	w.at(2*time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
+	r := w.restore(RestoreInput{})
+	require.Equal(t, Recovered, r.Outcome)
+	require.Empty(t, r.Host)
+	require.Equal(t, 1, w.count["Dump emergency"])
+}
+
+// The host goes when the application is stopped already: its safety dump is made elsewhere, under a plan that is approved again.
+func TestAHostThatGoesAfterTheStopIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.when["Dump safety"] = func() { w.snap.HostQueue = "runbook@elsewhere" }
+	w.fail["Dump safety"] = once(noWorker())
+	w.approves()
+	w.at(2*time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
+	r := w.restore(RestoreInput{})
+	require.Equal(t, Recovered, r.Outcome)
+	require.Equal(t, 2, w.count["Dump safety"])
+	require.Len(t, r.Answers, 2)
+	w.before("RemoveStaging", "SwapCollections")
+}
+
+// A restore that is being undone on a lost host is undone from another.
+func TestWhatALostHostStagedIsRemovedFromAnother(t *testing.T) {
+	w := newWorld(t)
+	w.when["RemoveStaging"] = func() { w.snap.HostQueue = "runbook@elsewhere" }
+	w.fail["RemoveStaging"] = once(noWorker())
+	w.at(time.Minute, func() { w.says(DoorReject, Answer{}, "") })
+	r := w.restore(RestoreInput{})
+	require.Equal(t, Rejected, r.Outcome)
+	require.Equal(t, 2, w.count["RemoveStaging"])
+}
