@@ -397,6 +397,14 @@ func TestDeletionSaysWhatToDoAboutACollectionThatIsGone(t *testing.T) {
 	}
 }
 
+func TestDeletionNamesResourceTypesThatNoCollectionIsKnownFor(t *testing.T) {
+	s := newShop(t)
+	s.missing.Unmapped = map[string]int64{"warranty": 3, "gadget": 1}
+	s.approvesUndelete(time.Minute)
+	r := s.deletion(oneOrganization)
+	require.Contains(t, strings.Join(r.Undelete.Warnings, " "), "deletions of gadget, warranty, and no collection is known")
+}
+
 // TestTheTableOfGroupsFitsIntoAQueryString proves that the details keep their limit, and say what they leave out.
 func TestTheTableOfGroupsFitsIntoAQueryString(t *testing.T) {
 	m := activities.Missing{Documents: 9000, More: 50}

@@ -268,6 +268,10 @@ func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	if whole := forRestore(m, u.snap.Target); whole != "" {
 		u.warn(whole)
 	}
+	if len(m.Unmapped) > 0 {
+		u.warn(fmt.Sprintf("Audit entries tell of deletions of %s, and no collection is known for that: name it in deletions.resources. Until then the backups alone tell what is missing there.",
+			strings.Join(slices.Sorted(maps.Keys(m.Unmapped)), ", ")))
+	}
 	return fmt.Sprintf("%s documents in %d groups, audit entries tell of %s", count(m.Documents), len(m.Groups)+m.More, count(m.Audited)), nil
 }
 
