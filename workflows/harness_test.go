@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/battwheels/runbook/activities"
@@ -64,6 +65,8 @@ func newWorld(t *testing.T) *world {
 	w.merged.Inserted = 7
 	w.SetStartTime(damageBegan)
 	w.SetTestTimeout(20 * time.Second)
+	// On a busy machine the first test's first task may take longer than the second that is the default.
+	w.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: 10 * time.Second})
 	w.SetDetachedChildWait(false) // the report outlives its incident
 	w.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: RestoreID("battwheels"), TaskQueue: TaskQueue})
 	w.RegisterWorkflowWithOptions(Restore, workflow.RegisterOptions{Name: "Restore"})
