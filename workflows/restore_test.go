@@ -416,10 +416,10 @@ func TestAHostThatNeverComesBackIsReplaced(t *testing.T) {
 	r := w.corruption(CorruptionInput{})
 	require.Equal(t, Recovered, r.Outcome)
 	require.Equal(t, "runbook@elsewhere", r.Restore.Host)
-	require.Equal(t, 2, w.count["Dump emergency"], "the first one's dump lies on the host that is gone")
-	require.Equal(t, 2, w.count["ChooseBackup"])
-	require.Equal(t, 2, w.count["AcquireLease"])
-	require.Equal(t, 2, w.count["OpenIncident"])
+	require.Equal(t, 2, w.times("Dump emergency"), "the first one's dump lies on the host that is gone")
+	require.Equal(t, 2, w.times("ChooseBackup"))
+	require.Equal(t, 2, w.times("AcquireLease"))
+	require.Equal(t, 2, w.times("OpenIncident"))
 	w.before("RemoveStaging", "SwapCollections")
 	require.Contains(t, r.Restore.Warnings[0], "runbook@elsewhere went on in its place")
 }
@@ -433,7 +433,7 @@ func TestWithoutAnotherHostAPersonIsAsked(t *testing.T) {
 	r := w.restore(RestoreInput{})
 	require.Equal(t, Recovered, r.Outcome)
 	require.Empty(t, r.Host)
-	require.Equal(t, 1, w.count["Dump emergency"])
+	require.Equal(t, 1, w.times("Dump emergency"))
 }
 
 // The host goes when the application is stopped already: its safety dump is made elsewhere, under a plan that is approved again.
@@ -445,7 +445,7 @@ func TestAHostThatGoesAfterTheStopIsReplaced(t *testing.T) {
 	w.at(2*time.Minute, func() { w.says(DoorApprove, Answer{Plan: w.plan.Code}, "") })
 	r := w.restore(RestoreInput{})
 	require.Equal(t, Recovered, r.Outcome)
-	require.Equal(t, 2, w.count["Dump safety"])
+	require.Equal(t, 2, w.times("Dump safety"))
 	require.Len(t, r.Answers, 2)
 	w.before("RemoveStaging", "SwapCollections")
 }
@@ -458,5 +458,5 @@ func TestWhatALostHostStagedIsRemovedFromAnother(t *testing.T) {
 	w.at(time.Minute, func() { w.says(DoorReject, Answer{}, "") })
 	r := w.restore(RestoreInput{})
 	require.Equal(t, Rejected, r.Outcome)
-	require.Equal(t, 2, w.count["RemoveStaging"])
+	require.Equal(t, 2, w.times("RemoveStaging"))
 }
