@@ -31,6 +31,7 @@ const (
 	NoSpace       = "NoSpace"
 	Refused       = "Refused"
 	Unreadable    = "Unreadable"
+	ScratchTaken  = "ScratchTaken"
 )
 
 func badInput(err error) error {
@@ -81,6 +82,8 @@ var types = []struct {
 	{CorruptBackup, as[*backup.OplogError]},
 	{CorruptBackup, as[*backup.ArchiveError]},
 	{CorruptBackup, as[*backup.FormatError]},
+	{ScratchTaken, as[*restore.ScratchTakenError]},
+	{BadInput, as[*restore.ScratchRefusedError]},
 	{Refused, as[*appcontrol.ControlError]},
 }
 

@@ -71,9 +71,10 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		"Restore":            workflows.RestoreID(target),
 		"Backup":             "backup/" + target,
 		"BackupMonitor":      "monitor/" + target,
+		"RestoreDrill":       workflows.DrillID(target),
 	}[playbook]
 	if id == "" {
-		return nil, fmt.Errorf("no playbook %q: there are Backup, BackupMonitor, DatabaseCorruption and Restore", playbook)
+		return nil, fmt.Errorf("no playbook %q: there are Backup, BackupMonitor, DatabaseCorruption, Restore and RestoreDrill", playbook)
 	}
 	o := s.options(id, playbook+" of "+target)
 	o.WorkflowExecutionErrorWhenAlreadyStarted = true

@@ -15,7 +15,7 @@ import (
 	"github.com/battwheels/runbook/workflows"
 )
 
-var playbooks = []string{"Backup", "BackupMonitor", "DatabaseCorruption", "Restore"}
+var playbooks = []string{"Backup", "BackupMonitor", "DatabaseCorruption", "Restore", "RestoreDrill"}
 
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
@@ -48,6 +48,7 @@ func (a *app) start() *cobra.Command {
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
 				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since)},
+				"RestoreDrill":       workflows.DrillInput{Target: target, Backup: backup},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				s := worker.Starter{Client: c, Config: cfg}
@@ -95,6 +96,9 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	}
 	if healthy, ok := result["healthy"].(bool); ok && !healthy {
 		return found("the backups are not as they should be")
+	}
+	if passed, ok := result["passed"].(bool); ok && !passed {
+		return found("the drill failed")
 	}
 	if o, ok := result["outcome"].(string); ok && o != string(workflows.Recovered) {
 		return found("not recovered: %s", o)
