@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,10 +23,14 @@ import (
 func rehearsed(t *testing.T) (*mongotest.Server, *mongo.Database) {
 	t.Helper()
 	server := mongotest.Start(t)
-	db := server.Client(t).Database(shop)
+	// Others work on a scratch server too. They are told apart by their names.
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()).SetAppName("somebody else"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Disconnect(context.WithoutCancel(t.Context()))) })
+	db := client.Database(shop)
 	insert(t, db, "invoices", 60)
 	insert(t, db, "tickets", 40)
-	_, err := db.Collection("tickets").Indexes().CreateOne(t.Context(), mongo.IndexModel{
+	_, err = db.Collection("tickets").Indexes().CreateOne(t.Context(), mongo.IndexModel{
 		Keys: bson.D{{Key: "at", Value: 1}}, Options: options.Index().SetName("expiry").SetExpireAfterSeconds(1 << 30),
 	})
 	require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,7 @@ type rehearsal struct {
 	work    string
 	began   time.Time
 	result  Result
+	asked   string // the question that ended the playbook
 }
 
 // Run rehearses. A backup that cannot be recovered is a result; an error means that the rehearsal itself could not be held, and a
@@ -180,7 +182,8 @@ func (r *rehearsal) run(ctx context.Context, from original) (err error) {
 	}
 	r.result.RTOSeconds, r.result.DowntimeSeconds = out.RTOSeconds, out.Restore.DowntimeSeconds
 	if out.Outcome != workflows.Recovered {
-		r.result.Found = out.Summary
+		r.result.Found = strings.TrimSpace(out.Summary + " " + r.asked)
+		r.mend("Answer what the playbook asked, then rehearse again.")
 		return nil
 	}
 	// Not the product's word: everything is read once more.
@@ -275,6 +278,9 @@ func (r *rehearsal) playbook(ctx context.Context, mongod *mongo.Client, database
 	if err != nil {
 		return out, err
 	}
+	of := cfg.Targets[target]
+	of.Policy.IgnoreClients = connected(ctx, mongod)
+	cfg.Targets[target] = of
 	base := activities.Base{
 		Config: cfg, HostQueue: workflows.TaskQueue, Temporal: t, Log: quiet,
 		Databases: func(string) (*mongo.Database, error) { return mongod.Database(database), nil },
@@ -327,7 +333,7 @@ func (r *rehearsal) answer(ctx context.Context, t client.Client, id string) erro
 		answered = s.Asked
 		door, a := workflows.DoorApprove, workflows.Answer{By: "rehearsal", Reason: "rehearsal"}
 		if s.Plan == nil || len(s.Choices) > 0 {
-			r.suspect("The playbook asked: %s", s.Asked, true)
+			r.asked = "It had asked: " + strings.NewReplacer("**", "", "`", "").Replace(s.Asked)
 			door, a.Choice = workflows.DoorDecide, workflows.GiveUp
 		} else {
 			a.Plan = s.Plan.Code
@@ -342,6 +348,31 @@ func (r *rehearsal) answer(ctx context.Context, t client.Client, id string) erro
 			return fmt.Errorf("answer the playbook: %w", err)
 		}
 	}
+}
+
+// connected lists who else is connected to the server, by their application names. They have business of their own there: nobody but us
+// knows the scratch database, and its documents are read twice to see that they do not change. A client without a name cannot be
+// told apart: the playbook asks, and what it asks is told.
+func connected(ctx context.Context, c *mongo.Client) []string {
+	var names []string
+	found, err := c.Database("admin").Aggregate(ctx, mongo.Pipeline{
+		{{Key: "$currentOp", Value: bson.D{{Key: "allUsers", Value: true}, {Key: "idleConnections", Value: true}}}},
+	})
+	if err != nil {
+		return names // it lists its clients to the playbook no more than to us
+	}
+	var all []struct {
+		AppName string `bson:"appName"`
+	}
+	if found.All(ctx, &all) != nil {
+		return names
+	}
+	for _, one := range all {
+		if one.AppName != "" && one.AppName != activities.AppName && !slices.Contains(names, one.AppName) {
+			names = append(names, one.AppName)
+		}
+	}
+	return names
 }
 
 const configuration = `
