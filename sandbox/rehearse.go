@@ -82,7 +82,7 @@ func (p *page) rehearsed(r rehearsal.Result) {
 		}
 		p.paragraph("", "", text)
 	} else {
-		p.paragraph("", "", "NOT RECOVERED: with this backup alone, the data would be lost.")
+		p.paragraph("", "", "NOT RECOVERED: this backup did not bring the database back.")
 	}
 	fmt.Fprintln(p.out)
 	row := func(name, format string, args ...any) {
@@ -90,7 +90,9 @@ func (p *page) rehearsed(r rehearsal.Result) {
 		p.paragraph(head, strings.Repeat(" ", len(head)), fmt.Sprintf(format, args...))
 	}
 	row("Backup", "%s, database %s", r.Backup, r.Database)
-	row("Server", "%s", r.Server)
+	if r.Damage != "" {
+		row("Server", "%s", r.Server)
+	}
 	if r.Found != "" {
 		row("Found", "%s", r.Found)
 	}
