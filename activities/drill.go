@@ -173,8 +173,8 @@ func (a *Drill) ProveScratch(ctx context.Context, at DrillAttempt) (Verified, er
 	return out, nil
 }
 
-// DropScratch drops the scratch database, if it is a drill's, and this drill's working files. It returns whether it is gone: one
-// that is somebody else's stays.
+// DropScratch drops the scratch database, if it is a drill's, and this drill's working files. A database that is
+// somebody else's stays.
 func (a *Drill) DropScratch(ctx context.Context, at DrillAttempt) error {
 	_, stop := beat(ctx)
 	defer stop()
