@@ -52,6 +52,7 @@ type Findings struct {
 	Newest      string        `json:"newest,omitempty"` // newest proven backup
 	AgeOfNewest time.Duration `json:"ageOfNewest,omitempty"`
 	Problems    []Problem     `json:"problems,omitempty"`
+	By          string        `json:"by,omitempty"` // the playbook that found it; default BackupMonitor
 }
 
 // Problem is one thing that is wrong.
@@ -130,6 +131,11 @@ func (a *Catalog) ApplyRetention(ctx context.Context, target string) (Retention,
 	if err != nil {
 		return Retention{}, err
 	}
+	drilled, err := a.drilling(target)
+	if err != nil {
+		return Retention{}, err
+	}
+	using = append(using, drilled...)
 	now := time.Now().UTC()
 	r, err := a.catalog(target).Retain(ctx, catalog.RetainPolicy{
 		Keep: time.Duration(t.Backup.Retention), Now: now, Frozen: len(open) > 0, Using: using,
@@ -220,9 +226,16 @@ func (a *Catalog) CheckBackups(ctx context.Context, target string) (Findings, er
 	if err != nil {
 		return Findings{}, typed(ctx, err)
 	}
-	out := Findings{Healthy: f.Healthy, Newest: f.Newest.ID, AgeOfNewest: f.Age.Round(time.Minute)}
+	overdue, err := a.drillOverdue(target, time.Duration(t.Monitor.DrillWithin), time.Now())
+	if err != nil {
+		return Findings{}, err
+	}
+	out := Findings{Healthy: f.Healthy && overdue == nil, Newest: f.Newest.ID, AgeOfNewest: f.Age.Round(time.Minute)}
 	for _, p := range f.Problems {
 		out.Problems = append(out.Problems, Problem{Code: p.Code, Text: p.Text})
+	}
+	if overdue != nil {
+		out.Problems = append(out.Problems, *overdue)
 	}
 	return out, nil
 }

@@ -33,6 +33,7 @@ const (
 	Refused       = "Refused"
 	Unreadable    = "Unreadable"
 	SelectionGone = "SelectionGone"
+	ScratchTaken  = "ScratchTaken"
 )
 
 func badInput(err error) error {
@@ -83,6 +84,8 @@ var types = []struct {
 	{CorruptBackup, as[*backup.OplogError]},
 	{CorruptBackup, as[*backup.ArchiveError]},
 	{CorruptBackup, as[*backup.FormatError]},
+	{ScratchTaken, as[*restore.ScratchTakenError]},
+	{BadInput, as[*restore.ScratchRefusedError]},
 	{Refused, as[*appcontrol.ControlError]},
 	{SelectionGone, as[*undelete.BackupError]},
 	{SelectionGone, as[*undelete.ChangedError]},

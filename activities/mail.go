@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,8 +218,9 @@ func (a *Mail) inside(t *mail.Templates, in TellInput, c mail.Contact) (mail.Mes
 		}
 		return t.Approval(m, c)
 	case MailMonitor:
-		f := mail.Findings{Target: in.Target, Link: link, Checked: time.Now().UTC()}
+		f := mail.Findings{Target: in.Target, Link: link, Checked: time.Now().UTC(), By: "BackupMonitor"}
 		if in.Findings != nil {
+			f.By = cmp.Or(in.Findings.By, f.By)
 			f.Healthy, f.Newest, f.Age = in.Findings.Healthy, in.Findings.Newest, in.Findings.AgeOfNewest
 			for _, p := range in.Findings.Problems {
 				f.Problems = append(f.Problems, mail.Problem{Code: p.Code, Text: p.Text})

@@ -43,6 +43,9 @@ type Snapshot struct {
 	ReportWithin  time.Duration `json:"reportWithin"`
 	BackupTimeout time.Duration `json:"backupTimeout"`
 
+	// DrillTimeout bounds one attempt of a drill's step.
+	DrillTimeout time.Duration `json:"drillTimeout,omitempty"`
+
 	Offsite bool `json:"offsite,omitempty"` // whether proven backups are copied to a bucket
 
 	PodLoss PodLossPolicy `json:"podLoss,omitzero"`
@@ -80,6 +83,7 @@ func (a *Target) LoadTarget(ctx context.Context, name string) (Snapshot, error) 
 		EscalateAfter: time.Duration(t.Policy.EscalateAfter),
 		ReportWithin:  time.Duration(t.Policy.ReportWithin),
 		BackupTimeout: time.Duration(t.Backup.Timeout),
+		DrillTimeout:  time.Duration(t.Drill.Timeout),
 		Offsite:       a.Config.Storage.Offsite.URL != "",
 	}
 	p := t.PodLoss

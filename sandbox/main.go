@@ -107,7 +107,7 @@ line.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	up := &cobra.Command{Use: "up", Short: "Start everything and wait for Ctrl-C, like no command at all", Args: none, RunE: a.up}
-	root.AddCommand(up, a.run(), a.bench())
+	root.AddCommand(up, a.run(), a.rehearse(), a.bench())
 	root.AddCommand(child.Commands()...)
 	return root
 }

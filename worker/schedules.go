@@ -29,19 +29,24 @@ type ScheduleChange struct {
 	Cron   string `json:"cron,omitempty"`
 }
 
-// ApplySchedules keeps the schedules in step with the configuration: one for the backup and one for the monitor of each
-// target. Schedules of targets that are no longer configured are deleted; a paused one stays paused.
+// ApplySchedules keeps the schedules in step with the configuration: one for the backup, one for the monitor
+// and one for the drill of each target. Schedules of targets that are no longer configured are deleted; a paused one stays paused.
 func ApplySchedules(ctx context.Context, c client.Client, cfg *config.Config) ([]ScheduleChange, error) {
 	var changes []ScheduleChange
 	want := map[string]bool{}
 	for _, target := range cfg.TargetNames() {
 		t := cfg.Targets[target]
-		for _, s := range []schedule{
+		all := []schedule{
 			{"backup/" + target, t.Backup.Schedule, "Backup", workflows.BackupInput{Target: target, Scheduled: true},
 				time.Duration(t.Backup.Jitter), time.Duration(t.Backup.Timeout)},
 			{"monitor/" + target, t.Monitor.Schedule, "BackupMonitor", workflows.MonitorInput{Target: target},
 				time.Duration(t.Backup.Jitter), time.Hour},
-		} {
+		}
+		if t.Drill.Schedule != config.NoDrill {
+			// No time-out of the run: it would end the drill without dropping its scratch.
+			all = append(all, schedule{"drill/" + target, t.Drill.Schedule, "RestoreDrill", workflows.DrillInput{Target: target}, time.Duration(t.Backup.Jitter), 0})
+		}
+		for _, s := range all {
 			want[s.id] = true
 			action, err := s.apply(ctx, c, cfg.Temporal.TaskQueue)
 			if err != nil {

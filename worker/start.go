@@ -81,9 +81,10 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		"Restore":            workflows.RestoreID(target),
 		"Backup":             "backup/" + target,
 		"BackupMonitor":      "monitor/" + target,
+		"RestoreDrill":       workflows.DrillID(target),
 	}[playbook]
 	if id == "" {
-		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption, PodLoss and Restore", playbook)
+		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption, PodLoss, Restore and RestoreDrill", playbook)
 	}
 	if d, ok := in.(workflows.DeletionInput); ok && d.DryRun {
 		id = workflows.DryRunID(target)

@@ -128,10 +128,10 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	base := activities.Base{Config: cfg, HostQueue: queue, Databases: pool.database, Temporal: c, Log: log}
 	common := worker.New(c, cfg.Temporal.TaskQueue, o)
 	RegisterWorkflows(common)
-	RegisterActivities(common, base)
+	RegisterActivities(common, base, pool.scratch)
 	o.DisableWorkflowWorker = true
 	host := worker.New(c, queue, o)
-	RegisterActivities(host, base)
+	RegisterActivities(host, base, pool.scratch)
 
 	if err := host.Start(); err != nil {
 		return fmt.Errorf("start the worker of queue %s: %w", queue, err)
@@ -166,18 +166,20 @@ func RegisterWorkflows(r registry) {
 		"PodLoss":            workflows.PodLoss,
 		"IncidentReport":     workflows.IncidentReport,
 		"BackupMonitor":      workflows.BackupMonitor,
+		"RestoreDrill":       workflows.RestoreDrill,
 	} {
 		r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 	}
 }
 
 // RegisterActivities registers every step under its stable name. Histories hold these names: they never change.
-func RegisterActivities(r worker.ActivityRegistry, base activities.Base) {
+func RegisterActivities(r worker.ActivityRegistry, base activities.Base, scratch func(target string) (*mongo.Client, error)) {
 	data, catalog := &activities.Data{Base: base}, &activities.Catalog{Base: base}
 	app, lost := &activities.Application{Base: base}, &activities.Undelete{Base: base}
 	link := func(id, run string) string { return UILink(base.Config, Namespace(), id, run) }
 	mail := &activities.Mail{Base: base, Link: link}
 	incident, target := &activities.Incident{Base: base, Link: link}, &activities.Target{Base: base}
+	drill := &activities.Drill{Base: base, Server: scratch}
 	for name, a := range map[string]any{
 		"LoadTarget":        target.LoadTarget,
 		"OpenIncident":      incident.OpenIncident,
@@ -216,6 +218,11 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base) {
 		"UndeleteDocuments": lost.UndeleteDocuments,
 		"VerifyUndelete":    lost.VerifyUndelete,
 		"UndoUndelete":      lost.UndoUndelete,
+		"ClaimScratch":      drill.ClaimScratch,
+		"LoadScratch":       drill.LoadScratch,
+		"ProveScratch":      drill.ProveScratch,
+		"DropScratch":       drill.DropScratch,
+		"KeepDrill":         drill.KeepDrill,
 	} {
 		r.RegisterActivityWithOptions(a, activity.RegisterOptions{Name: name})
 	}
@@ -243,6 +250,32 @@ func (d *databases) database(target string) (*mongo.Database, error) {
 		d.open[name] = c
 	}
 	return c.Database(t.Database.Name), nil
+}
+
+// scratch is the client of the server on which a target's drills make their scratch database.
+func (d *databases) scratch(target string) (*mongo.Client, error) {
+	name, t, err := d.cfg.Target(target)
+	if err != nil {
+		return nil, err
+	}
+	if t.Drill.URI.Value() == "" {
+		db, err := d.database(name)
+		if err != nil {
+			return nil, err
+		}
+		return db.Client(), nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := name + " (drill)" // no target has a name like this
+	if d.open[key] == nil {
+		c, err := Connect(config.Database{URI: t.Drill.URI, Name: t.Drill.Database})
+		if err != nil {
+			return nil, err
+		}
+		d.open[key] = c
+	}
+	return d.open[key], nil
 }
 
 func (d *databases) close(log *slog.Logger) {

@@ -23,6 +23,9 @@ func DryRunID(target string) string { return "dry-run/" + target }
 // ReportID is the workflow id of an incident's report.
 func ReportID(incident string) string { return "report/" + incident }
 
+// DrillID is the workflow id of a target's drill: two would share one scratch database.
+func DrillID(target string) string { return "drill/" + target }
+
 // incidentID names this run: its folder in storage, and the collections that it sets aside.
 func incidentID(ctx workflow.Context) string {
 	info := workflow.GetInfo(ctx)

@@ -352,6 +352,7 @@ var (
 	mails   *activities.Mail
 	records *activities.Incident
 	targets *activities.Target
+	drills  *activities.Drill
 )
 
 func loadTarget(ctx workflow.Context, name string) (activities.Snapshot, error) {

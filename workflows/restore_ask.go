@@ -303,3 +303,11 @@ func is(err error, kind string) bool {
 func duration(seconds float64) string {
 	return time.Duration(seconds * float64(time.Second)).Round(100 * time.Millisecond).String()
 }
+
+// typeOf is the name of a typed error; empty where it has none.
+func typeOf(err error) string {
+	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return app.Type()
+	}
+	return ""
+}

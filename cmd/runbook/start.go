@@ -15,7 +15,7 @@ import (
 	"github.com/battwheels/runbook/workflows"
 )
 
-var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "PodLoss", "Restore"}
+var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "PodLoss", "Restore", "RestoreDrill"}
 
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
@@ -56,6 +56,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
 				"PodLoss":            workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
 				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
+				"RestoreDrill":       workflows.DrillInput{Target: target, Backup: backup},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				s := worker.Starter{Client: c, Config: cfg}
@@ -109,6 +110,9 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	}
 	if healthy, ok := result["healthy"].(bool); ok && !healthy {
 		return found("the backups are not as they should be")
+	}
+	if passed, ok := result["passed"].(bool); ok && !passed {
+		return found("the drill failed")
 	}
 	good := []string{string(workflows.Recovered), string(workflows.Planned), string(workflows.VolumeRecovered), string(workflows.FalseAlarm)}
 	if o, ok := result["outcome"].(string); ok && !slices.Contains(good, o) {

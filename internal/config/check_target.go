@@ -32,6 +32,7 @@ func (c *checker) target(path string, t *Target) {
 		c.foreign(fmt.Sprintf("%s.foreignBackups[%d]", path, i), &f)
 	}
 	c.monitor(path, t)
+	c.drill(path+".drill", t)
 	c.each(path+".verify.keyCounts", t.Verify.KeyCounts, "the name of a collection")
 	c.policy(path+".policy", &t.Policy)
 	c.each(path+".alerts", t.Alerts, "an alert's name")
@@ -42,18 +43,21 @@ func (c *checker) target(path string, t *Target) {
 func (c *checker) database(path string, d *Database) {
 	if c.secret(path+".uri", d.URI, "the address of the database") {
 		// The address itself is not repeated: it holds the password.
-		if !strings.HasPrefix(d.URI.Value(), "mongodb://") && !strings.HasPrefix(d.URI.Value(), "mongodb+srv://") {
+		if !mongoAddress(d.URI.Value()) {
 			c.wrong(path+".uri", "refers to something that is no MongoDB address; expected one that begins with mongodb:// or mongodb+srv://")
 		}
 	}
-	if !c.required(path+".name", d.Name, "the name of the database") {
-		return
+	if c.required(path+".name", d.Name, "the name of the database") {
+		c.databaseName(path+".name", d.Name)
 	}
+}
+
+func (c *checker) databaseName(path, name string) {
 	switch {
-	case strings.ContainsAny(d.Name, "/\\. \"$*<>:|?\x00") || len(d.Name) > 63:
-		c.wrong(path+".name", "is %q; expected a name that MongoDB takes: at most 63 bytes, without spaces and any of / \\ . \" $ * < > : | ?", d.Name)
-	case d.Name == "admin" || d.Name == "local" || d.Name == "config":
-		c.wrong(path+".name", "is %q, which belongs to the server; expected the application's database", d.Name)
+	case strings.ContainsAny(name, "/\\. \"$*<>:|?\x00") || len(name) > 63:
+		c.wrong(path, "is %q; expected a name that MongoDB takes: at most 63 bytes, without spaces and any of / \\ . \" $ * < > : | ?", name)
+	case name == "admin" || name == "local" || name == "config":
+		c.wrong(path, "is %q, which belongs to the server; expected the application's database", name)
 	}
 }
 
@@ -197,9 +201,34 @@ func (c *checker) monitor(path string, t *Target) {
 	c.positive(path+".monitor.rpo", m.RPO)
 	c.positive(path+".monitor.rto", m.RTO)
 	c.notNegative(path+".monitor.minCollections", int64(m.MinCollections))
+	c.notNegative(path+".monitor.drillWithin", int64(m.DrillWithin))
 	if t.Backup.Retention > 0 && t.Backup.Retention < m.RPO {
 		c.wrong(path+".backup.retention", "is %s; expected at least monitor.rpo, which is %s", t.Backup.Retention, m.RPO)
 	}
+}
+
+// NoDrill is the schedule of a target that is not drilled by itself.
+const NoDrill = "never"
+
+func (c *checker) drill(path string, t *Target) {
+	d := &t.Drill
+	if d.Schedule != NoDrill {
+		c.schedule(path+".schedule", d.Schedule)
+	}
+	c.positive(path+".timeout", d.Timeout)
+	if d.Database != "" {
+		c.databaseName(path+".database", d.Database)
+		if d.Database == t.Database.Name {
+			c.wrong(path+".database", "is %q, the live database; expected a name that nothing else uses", d.Database)
+		}
+	}
+	if c.there(path+".uri") && c.secret(path+".uri", d.URI, "the address of a scratch server") && !mongoAddress(d.URI.Value()) {
+		c.wrong(path+".uri", "refers to something that is no MongoDB address; expected one that begins with mongodb:// or mongodb+srv://")
+	}
+}
+
+func mongoAddress(s string) bool {
+	return strings.HasPrefix(s, "mongodb://") || strings.HasPrefix(s, "mongodb+srv://")
 }
 
 func (c *checker) policy(path string, p *Policy) {

@@ -58,6 +58,7 @@ type Target struct {
 	Backup      Backup      `yaml:"backup"`
 	Foreign     []Foreign   `yaml:"foreignBackups"`
 	Monitor     Monitor     `yaml:"monitor"`
+	Drill       Drill       `yaml:"drill"`
 	Verify      Verify      `yaml:"verify"`
 	Policy      Policy      `yaml:"policy"`
 	Alerts      []string    `yaml:"alerts"` // values of alertname that mean corruption of this target
@@ -169,6 +170,16 @@ type Monitor struct {
 	RPO            Duration `yaml:"rpo"`            // default 24h
 	RTO            Duration `yaml:"rto"`            // default 2h
 	MinCollections int      `yaml:"minCollections"` // 218
+	// DrillWithin is how old the last drill that passed may be; default 0: it is not watched.
+	DrillWithin Duration `yaml:"drillWithin"`
+}
+
+// Drill restores the newest proven backup into a scratch database, to see that it can be.
+type Drill struct {
+	Schedule string   `yaml:"schedule"` // default "0 4 1 1,4,7,10 *", each quarter; "never" where there is none
+	Database string   `yaml:"database"` // of the scratch; default runbook_drill_TARGET
+	URI      Secret   `yaml:"uri"`      // of another server for it; default: the database's own
+	Timeout  Duration `yaml:"timeout"`  // of one step; default 12h
 }
 
 // Verify names the collections whose counts people know: shown in plan, result and mail.

@@ -42,7 +42,7 @@ func TestWhatIsWrongIsNamedWithItsLine(t *testing.T) {
 		{"a section misspelt", change{"storage:", "storge:"},
 			"FILE:1: storge: there is no such field; did you mean storage? valid here: mail, storage, targets, temporal, webhook"},
 		{"a field of a target misspelt", change{"    application:", "    aplication:"},
-			"FILE:14: targets.shop.aplication: there is no such field; did you mean application? valid here: alerts, application, auditLogs, backup, contacts, database, deletions, foreignBackups, monitor, podLoss, policy, tenants, verify"},
+			"FILE:14: targets.shop.aplication: there is no such field; did you mean application? valid here: alerts, application, auditLogs, backup, contacts, database, deletions, drill, foreignBackups, monitor, podLoss, policy, tenants, verify"},
 		{"a field twice", change{"  brand: Shop", "  brand: Shop\n  brand: Store"},
 			"FILE:6: mail.brand: stands here a second time; the first is on line 5"},
 		{"a target twice", change{"", "  shop:\n    database: {}\n"},

@@ -152,6 +152,7 @@ type Findings struct {
 	RPO      time.Duration
 	Problems []Problem
 	Link     string
+	By       string // the playbook that found it; empty: BackupMonitor
 }
 
 // Problem is one thing that is wrong.

@@ -178,8 +178,12 @@ func (l *loader) collection(ctx context.Context, sc StagedCollection, t turn) er
 	if err := t.builds.Acquire(ctx, 1); err != nil {
 		return err
 	}
+	began := time.Now()
 	err = buildIndexes(ctx, l.o.DB, sc.Stage, c, l.replicaSet, func(s indexSpec) bool { return !s.ttl() })
 	t.builds.Release(1)
+	if l.o.Indexed != nil {
+		l.o.Indexed(time.Since(began))
+	}
 	if err != nil {
 		return err
 	}

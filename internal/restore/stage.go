@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -29,6 +30,8 @@ type StageOptions struct {
 	Collections []string // nil: all
 	Parallel    int      // collections at a time; 0: four
 	Progress    func(backup.Progress)
+	// Indexed, where set, is told how long the indexes of each collection took to build, from several goroutines at once.
+	Indexed func(time.Duration)
 }
 
 func (o StageOptions) parallel() int {

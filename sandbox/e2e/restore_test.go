@@ -192,6 +192,7 @@ func TestInputsAsTypedIntoTheWebUI(t *testing.T) {
 		"Restore":            "target, backup, since, incident, emergency",
 		"DatabaseCorruption": "target, backup, since, alert, by, reason",
 		"BackupMonitor":      "target",
+		"RestoreDrill":       "target, backup, scratch",
 	} {
 		t.Run(playbook+" refuses a misspelt field", func(t *testing.T) {
 			r, err := w.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{TaskQueue: workflows.TaskQueue}, playbook, json.RawMessage(`{"traget":"battwheels"}`))
