@@ -176,7 +176,7 @@ type Monitor struct {
 
 // Drill restores the newest proven backup into a scratch database, to see that it can be.
 type Drill struct {
-	Schedule string   `yaml:"schedule"` // default "0 4 1 1,4,7,10 *", each quarter; "never" where there is none
+	Schedule string   `yaml:"schedule"` // default "never": a drill loads a second copy onto the server
 	Database string   `yaml:"database"` // of the scratch; default runbook_drill_TARGET
 	URI      Secret   `yaml:"uri"`      // of another server for it; default: the database's own
 	Timeout  Duration `yaml:"timeout"`  // of one step; default 12h

@@ -129,7 +129,7 @@ func (m *Monitor) defaults() {
 	*m = Monitor{Schedule: "0 6 * * *", RPO: Duration(day), RTO: Duration(2 * time.Hour)}
 }
 
-func (d *Drill) defaults() { d.Schedule, d.Timeout = "0 4 1 1,4,7,10 *", Duration(12*time.Hour) }
+func (d *Drill) defaults() { d.Schedule, d.Timeout = NoDrill, Duration(12*time.Hour) }
 
 func (p *Policy) defaults() {
 	loss := int64(1000)
