@@ -21,7 +21,7 @@ const (
 	swapFile      = "swap.json"
 )
 
-// journal is a file of JSON lines, each flushed to disk before it counts. A process may die while it writes one: such a
+// journal is a file of JSON lines. A process may die while it writes one: such a
 // line is worth nothing, and the next one begins on a line of its own.
 type journal[E any] struct {
 	mu   sync.Mutex
@@ -57,6 +57,17 @@ func openJournal[E any](dir, name string) (*journal[E], []E, error) {
 
 // add appends entries. They are on disk when add returns.
 func (j *journal[E]) add(entries ...E) error {
+	if err := j.note(entries...); err != nil {
+		return err
+	}
+	if err := j.file.Sync(); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	return nil
+}
+
+// note appends entries that a power cut may take away again: what they say is then only found out once more.
+func (j *journal[E]) note(entries ...E) error {
 	var lines []byte
 	for _, e := range entries {
 		line, err := json.Marshal(e)
@@ -68,9 +79,6 @@ func (j *journal[E]) add(entries ...E) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if _, err := j.file.Write(lines); err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil

@@ -108,7 +108,11 @@ func (p *prover) collection(ctx context.Context, sc *StagedCollection) error {
 		return nil
 	}
 	if !before {
-		if err := p.journal.add(milestone{p.o.Lease.Token, p.o.Source.Manifest.Checksum, sc.Name, at.uuid}); err != nil {
+		record := p.journal.note
+		if len(sc.TTL) > 0 {
+			record = p.journal.add // its documents begin to expire: it will never equal the backup again
+		}
+		if err := record(milestone{p.o.Lease.Token, p.o.Source.Manifest.Checksum, sc.Name, at.uuid}); err != nil {
 			return err
 		}
 	}

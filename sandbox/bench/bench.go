@@ -128,7 +128,7 @@ func (m *measurement) run(ctx context.Context) ([]Series, error) {
 
 // dumps fills a server, keeps one dump of it to be restored, and measures the tools.
 func (m *measurement) dumps(ctx context.Context) ([]Series, error) {
-	s, err := m.server.start(ctx, DumpWork, filepath.Join(m.dir, "data"))
+	s, err := m.server.start(ctx, DumpWork, filepath.Join(m.dir, "full"))
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (m *measurement) restores(ctx context.Context) ([]Series, error) {
 	if !m.server.measures(RestoreWork) {
 		return nil, nil
 	}
-	s, err := m.server.start(ctx, RestoreWork, filepath.Join(m.dir, "data"))
+	s, err := m.server.start(ctx, RestoreWork, filepath.Join(m.dir, "empty"))
 	if err != nil {
 		return nil, err
 	}

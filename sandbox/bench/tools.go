@@ -60,14 +60,14 @@ func (s server) tools(work Work, shape Shape) []tool {
 		return append(list, oursTool, tool{name: Least, kind: Least})
 	}
 	stock := func(name string, args ...string) tool { return tool{name, Stock, append(args, s.more...)} }
-	return []tool{
-		stock(Stock),
-		stock(Stock+" 4 workers", "--numInsertionWorkersPerCollection", "4"),
-		stock(Stock+" 8 workers", "--numInsertionWorkersPerCollection", "8"),
-		stock(Stock+" 16 workers -j8", "--numInsertionWorkersPerCollection", "16", "-j", "8"),
-		oursTool,
-		{name: Least, kind: Least},
+	list := []tool{stock(Stock)}
+	if !shape.plain {
+		list = append(list,
+			stock(Stock+" 4 workers", "--numInsertionWorkersPerCollection", "4"),
+			stock(Stock+" 8 workers", "--numInsertionWorkersPerCollection", "8"),
+			stock(Stock+" 16 workers -j8", "--numInsertionWorkersPerCollection", "16", "-j", "8"))
 	}
+	return append(list, oursTool, tool{name: Least, kind: Least})
 }
 
 // Child is the subcommand by which the program becomes one run of one tool.
