@@ -22,8 +22,8 @@ import (
 const (
 	// inFlight bounds the bytes of all batches on their way: of two huge documents. The driver holds three copies of each.
 	inFlight = 34 << 20
-	// unpackedAhead bounds what is unpacked before there is room for it in a batch.
-	unpackedAhead = 20 << 20
+	// unpackedAhead bounds what is unpacked before there is room for it in a batch: two huge documents, one by each of two cores.
+	unpackedAhead = 34 << 20
 	// mostInBatch is less than the documents that any server takes in one command.
 	mostInBatch = 10_000
 	// startOvers bounds how often an ordered collection is begun again after a broken connection.
