@@ -6,8 +6,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Host is the only address on which anything of the sandbox listens.
@@ -17,9 +20,13 @@ const Host = "127.0.0.1"
 const firstPort = 15000
 
 // FreePorts returns n ports on which nothing listens. They lie below those that the kernel gives to outgoing connections, so
-// that a port stays free while what listens on it is stopped.
+// that a port stays free while what listens on it is stopped, and no other sandbox of this user gets them while this process lives.
 func FreePorts(n int) ([]int, error) {
 	end := ephemeral()
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("runbook-ports-%d", os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("reserve ports: %w", err)
+	}
 	var ports []int
 	var held []net.Listener
 	defer func() {
@@ -36,9 +43,32 @@ func FreePorts(n int) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		held, ports = append(held, l), append(ports, port)
+		held = append(held, l)
+		switch reserved, err := reserve(dir, port); {
+		case err != nil:
+			return nil, fmt.Errorf("reserve port %d: %w", port, err)
+		case reserved:
+			ports = append(ports, port)
+		}
 	}
 	return nil, errors.New("no free ports on " + Host)
+}
+
+// reserve locks a port's file until this process ends: between the look at a port and the listener on it, another sandbox may
+// look at it too. The descriptor is left open on purpose.
+func reserve(dir string, port int) (bool, error) {
+	fd, err := unix.Open(filepath.Join(dir, strconv.Itoa(port)), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false, err
+	}
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return true, nil
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = nil
+	}
+	return false, errors.Join(err, unix.Close(fd))
 }
 
 // Address is host and port of a port on this machine.

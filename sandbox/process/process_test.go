@@ -131,6 +131,20 @@ func TestAChildEndsWhenItsParentIsKilled(t *testing.T) {
 	}, 20*time.Second, 20*time.Millisecond)
 }
 
+// Nothing listens on the ports that were given away, and still nobody else gets one of them.
+func TestFreePortsAreGivenToNobodyElse(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	given := map[int]bool{}
+	for range 200 {
+		ports, err := process.FreePorts(6)
+		require.NoError(t, err)
+		for _, p := range ports {
+			require.False(t, given[p], "port %d was given away twice", p)
+			given[p] = true
+		}
+	}
+}
+
 func TestFreePortsAreNeverGivenToOutgoingConnections(t *testing.T) {
 	ports, err := process.FreePorts(5)
 	require.NoError(t, err)
