@@ -189,7 +189,7 @@ func TestInputsAsTypedIntoTheWebUI(t *testing.T) {
 	}
 	for playbook, fields := range map[string]string{
 		"Backup":             "target, scheduled",
-		"Restore":            "target, backup, since, incident, emergency",
+		"Restore":            "target, backup, since, collections, incident, emergency, host, warnings",
 		"DatabaseCorruption": "target, backup, since, alert, by, reason",
 		"BackupMonitor":      "target",
 		"RestoreDrill":       "target, backup, scratch",

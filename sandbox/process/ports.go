@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -23,10 +23,6 @@ const firstPort = 15000
 // that a port stays free while what listens on it is stopped, and no other sandbox of this user gets them while this process lives.
 func FreePorts(n int) ([]int, error) {
 	end := ephemeral()
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("runbook-ports-%d", os.Getuid()))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("reserve ports: %w", err)
-	}
 	var ports []int
 	var held []net.Listener
 	defer func() {
@@ -44,7 +40,7 @@ func FreePorts(n int) ([]int, error) {
 			continue
 		}
 		held = append(held, l)
-		switch reserved, err := reserve(dir, port); {
+		switch reserved, err := reserve(port); {
 		case err != nil:
 			return nil, fmt.Errorf("reserve port %d: %w", port, err)
 		case reserved:
@@ -54,18 +50,23 @@ func FreePorts(n int) ([]int, error) {
 	return nil, errors.New("no free ports on " + Host)
 }
 
-// reserve locks a port's file until this process ends: between the look at a port and the listener on it, another sandbox may
-// look at it too. The descriptor is left open on purpose.
-func reserve(dir string, port int) (bool, error) {
-	fd, err := unix.Open(filepath.Join(dir, strconv.Itoa(port)), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+// reserve takes a port's name among the abstract sockets, which the kernel frees when this process ends: between the look at a port
+// and the listener on it, another sandbox may look at it too. The descriptor is left open on purpose. Other systems than Linux
+// have no such names; there two sandboxes that start in the same moment may choose the same port.
+func reserve(port int) (bool, error) {
+	if runtime.GOOS != "linux" {
+		return true, nil
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return false, err
 	}
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	unix.CloseOnExec(fd)
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("@runbook-sandbox-port-%d", port)})
 	if err == nil {
 		return true, nil
 	}
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	if errors.Is(err, unix.EADDRINUSE) {
 		err = nil
 	}
 	return false, errors.Join(err, unix.Close(fd))
