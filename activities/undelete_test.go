@@ -278,8 +278,8 @@ func TestTheMailThatAsksNamesThePlanOrTheTable(t *testing.T) {
 		plan *Plan
 		want []string
 	}{
-		{"plan", &Plan{Code: "UND-001", Warnings: []string{"3 are lost."}, Undelete: &UndeletePlan{Documents: 10, Filter: "collections: invoices", Outcomes: undelete.Outcomes{Insert: 7}}},
-			[]string{"Plan UND-001 puts 7 deleted documents back", "3 others stay out", "3 are lost.", "runbook approve shop --plan UND-001", "runbook narrow shop"}},
+		{"plan", &Plan{Code: "UND-001", Warnings: []string{"3 are lost."}, Undelete: &UndeletePlan{Documents: 10, Filter: "collections: invoices", Outcomes: undelete.Outcomes{Insert: 7, Newer: 2, Expired: 1}}},
+			[]string{"Plan UND-001 puts 7 deleted documents back", "Left out: 2 with a newer document in", "3 are lost.", "runbook approve shop --plan UND-001", "runbook narrow shop"}},
 		{"table", nil, []string{"Which of the documents", "runbook status shop", "runbook narrow shop", "runbook reject shop"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/battwheels/runbook/internal/mail"
 	"github.com/battwheels/runbook/internal/report"
 	"github.com/battwheels/runbook/internal/undelete"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // PutBack is what an undelete did, for the report.
@@ -36,19 +37,23 @@ func citeUndelete(f *report.Facts, in DraftInput, spans []span) {
 		f.RTO = p.BackAt.Sub(in.DetectedAt)
 	}
 	if in.Plan != "" {
-		text := fmt.Sprintf("%d deleted documents, put back beside what is there while the application ran.", p.Insert)
+		text := words.Number(p.Insert) + " deleted documents, put back beside what is there while the application ran."
 		if p.Narrowed != "" {
 			text += " Narrowed to: " + p.Narrowed + "."
 		}
 		f.Plan = &report.Plan{Code: in.Plan, Text: text, Event: last(spans, "PlanUndelete").event}
 	}
-	say(&f.Verified, "FindMissing", "The backups %s were read to their proven ends and compared with the database: %d documents that stood in one were absent; audit entries tell of %d of these.",
-		strings.Join(p.Backups, ", "), p.Missing, p.Audited)
+	say(&f.Verified, "FindMissing", "The backups %s were read to their proven ends and compared with the database: %s documents that stood in one were absent; audit entries tell of %s of these.",
+		strings.Join(p.Backups, ", "), words.Number(p.Missing), words.Number(p.Audited))
 	say(&f.Verified, "VerifyUndelete", "Every document that was put back was read again and compared with the backup byte for byte.")
-	say(&f.Kept, "UndeleteDocuments", "%d documents were inserted, each named in the undo file before. Left as they stood: %d there already, %d with a newer document in their place, %d made anew, %d in conflict with a unique key, %d expired.",
-		p.Insert, p.There, p.Newer, p.Recreated, p.Conflict, p.Expired)
+	inserted := words.Number(p.Insert) + " documents were inserted, each named in the undo file before."
+	if left := p.LeftOut(); left != "" {
+		inserted += " Left out: " + left + "."
+	}
+	say(&f.Kept, "UndeleteDocuments", "%s", inserted)
 	if u := p.Undone; u != nil {
-		say(&f.Kept, "UndoUndelete", "%d of the documents were taken out again; %d had been changed since and stayed, %d were gone already.", u.Removed, u.Changed, u.Gone)
+		say(&f.Kept, "UndoUndelete", "%s of the documents were taken out again; %s had been changed since and stayed, %s were gone already.",
+			words.Number(u.Removed), words.Number(u.Changed), words.Number(u.Gone))
 	}
 }
 
@@ -70,13 +75,13 @@ func askToNarrow(d *mail.Decision, p *Plan) {
 // question is what the mail that asks for approval tells of the plan.
 func (p *Plan) question() string {
 	u := p.Undelete
-	text := fmt.Sprintf("Plan %s puts %d deleted documents back (%d of them dependants of others) while the application runs; nothing that stands there changes.",
-		p.Code, u.Insert, u.Dependants)
+	text := fmt.Sprintf("Plan %s puts %s deleted documents back (%s of them dependants of others) while the application runs; nothing that stands there changes.",
+		p.Code, words.Number(u.Insert), words.Number(u.Dependants))
 	if u.Filter != "" {
 		text += " Narrowed to: " + u.Filter + "."
 	}
-	if left := u.Documents - u.Insert; left > 0 {
-		text += fmt.Sprintf(" %d others stay out: there already, newer, made anew, in conflict, or expired.", left)
+	if left := u.LeftOut(); left != "" {
+		text += " Left out: " + left + "."
 	}
 	return strings.Join(append([]string{text}, p.Warnings...), " ")
 }

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/battwheels/runbook/activities"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // StepState is how far a step of a playbook is.
@@ -154,11 +155,7 @@ func planMarkdown(p activities.Plan, limit int) string {
 
 // count writes a number with separators, as people read it.
 func count[N int | int64](n N) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
+	return words.Number(int64(n))
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -94,16 +94,8 @@ func (u *undeletion) selected() activities.SelectedInput {
 
 func putBackNote(o undelete.Outcomes) string {
 	note := count(o.Insert) + " documents put back"
-	for _, x := range []struct {
-		n   int64
-		why string
-	}{
-		{o.There, "stood there already"}, {o.Newer, "have a newer document in their place"}, {o.Recreated, "were made anew"},
-		{o.Conflict, "have a unique key that another document holds"}, {o.Expired, "had expired"},
-	} {
-		if x.n > 0 {
-			note += fmt.Sprintf(", %s %s", count(x.n), x.why)
-		}
+	if left := o.LeftOut(); left != "" {
+		note += "; left out: " + left
 	}
 	return note
 }

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/battwheels/runbook/activities"
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/workflows"
 )
 
@@ -144,9 +145,10 @@ func (s targetStatus) write(w io.Writer) {
 		if len(p.Only) > 0 {
 			fmt.Fprintf(w, "  only these collections, each of them whole: %s\n", strings.Join(p.Only, ", "))
 		}
-		fmt.Fprintf(w, "  %d documents in %d collections\n", p.Backup.Documents, p.Backup.Collections)
+		fmt.Fprintf(w, "  %s documents in %d collections\n", words.Number(p.Backup.Documents), p.Backup.Collections)
 		if p.RadiusKnown {
-			fmt.Fprintf(w, "  %d come back, %d go back to the backup's version, %d newer ones leave\n", p.Radius.Missing, p.Radius.Changed, p.Radius.Added)
+			fmt.Fprintf(w, "  %s come back, %s go back to the backup's version, %s newer ones leave\n",
+				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added))
 		}
 		for _, warning := range p.Warnings {
 			fmt.Fprintln(w, "  !", warning)
@@ -162,7 +164,7 @@ func (s targetStatus) write(w io.Writer) {
 
 // writeMissing is the table from which people narrow.
 func writeMissing(w io.Writer, m *activities.Missing) {
-	fmt.Fprintf(w, "\n%d documents stood in a backup and are absent now:\n", m.Documents)
+	fmt.Fprintf(w, "\n%s documents stood in a backup and are absent now:\n", words.Number(m.Documents))
 	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", "there at", "absent at", "documents", "audited")
 	for _, g := range m.Groups {
 		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9d %9d\n", g.Collection, g.Organization,
@@ -175,8 +177,10 @@ func writeMissing(w io.Writer, m *activities.Missing) {
 
 func writeUndelete(w io.Writer, p *activities.Plan) {
 	u := p.Undelete
-	fmt.Fprintf(w, "\nPlan %s: put %d documents back, %d of them dependants of others, while the application runs\n", p.Code, u.Insert, u.Dependants)
-	fmt.Fprintf(w, "  left as they stand: %d there already, %d newer, %d made anew, %d in conflict, %d expired\n", u.There, u.Newer, u.Recreated, u.Conflict, u.Expired)
+	fmt.Fprintf(w, "\nPlan %s: put %s documents back, %s of them dependants of others, while the application runs\n", p.Code, words.Number(u.Insert), words.Number(u.Dependants))
+	if left := u.LeftOut(); left != "" {
+		fmt.Fprintln(w, "  left out:", left)
+	}
 	for _, c := range u.Collections {
 		fmt.Fprintf(w, "  %-28s %9d\n", c.Collection, c.Insert)
 	}

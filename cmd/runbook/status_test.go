@@ -34,7 +34,7 @@ func TestADryRunShowsWhatItFoundAndWouldDo(t *testing.T) {
 	}
 	text := shown(r)
 	for _, want := range []string{
-		"1311 documents stood in a backup", "invoices", "org_1", "1970-01-01T00:01:00Z", "Plan UND-001: put 1200 documents back",
+		"1,311 documents stood in a backup", "invoices", "org_1", "1970-01-01T00:01:00Z", "Plan UND-001: put 1,200 documents back",
 		"3 made anew", "invoice_line_items", "each by its _id: /storage/undelete/preview.jsonl", "! The audit logs could not be read",
 	} {
 		require.Contains(t, text, want)

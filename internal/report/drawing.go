@@ -52,16 +52,25 @@ const (
 	axisHeight = 40
 )
 
+// awayAt is when people could no longer work: what was lost took the application with it.
+func (f Facts) awayAt() time.Time {
+	if f.Gone {
+		return f.Since.At
+	}
+	return f.Stopped.At
+}
+
 // draw returns nil where there is nothing to draw.
 func (f Facts) draw() *drawing {
 	phases := make([]Phase, 0, len(f.Phases)+2)
 	whole := 0
 	if !f.Detected.At.IsZero() && f.Healthy.At.After(f.Detected.At) {
-		phases = append(phases, Phase{Name: "Alert to recovery", From: f.Detected.At, To: f.Healthy.At})
+		phases = append(phases, Phase{Name: "Detection to recovery", From: f.Detected.At, To: f.Healthy.At})
 		whole++
 	}
-	if !f.Stopped.At.IsZero() && f.Healthy.At.After(f.Stopped.At) {
-		phases = append(phases, Phase{Name: "Application down", From: f.Stopped.At, To: f.Healthy.At})
+	away := f.awayAt()
+	if !away.IsZero() && f.Healthy.At.After(away) {
+		phases = append(phases, Phase{Name: "Application down", From: away, To: f.Healthy.At})
 		whole++
 	}
 	for _, p := range f.Phases {
@@ -102,8 +111,8 @@ func (f Facts) draw() *drawing {
 	}
 	d.Bottom = plotTop + len(phases)*rowHeight
 	d.Height = d.Bottom + axisHeight
-	if !f.Stopped.At.IsZero() && f.Healthy.At.After(f.Stopped.At) {
-		d.DownX = scale(f.Stopped.At)
+	if !away.IsZero() && f.Healthy.At.After(away) {
+		d.DownX = scale(away)
 		d.DownW = max(scale(f.Healthy.At)-d.DownX, 1)
 	}
 	d.Ticks = ticks(from, to, scale)

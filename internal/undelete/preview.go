@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // Outcome is what becomes of a document that is to be put back.
@@ -44,6 +46,24 @@ type Outcomes struct {
 	Recreated int64 `json:"recreated,omitempty"`
 	Conflict  int64 `json:"conflict,omitempty"`
 	Expired   int64 `json:"expired,omitempty"`
+}
+
+// LeftOut says in words which documents were not inserted, and why: "2 stood there already, 1 had expired"; empty where
+// all were.
+func (o Outcomes) LeftOut() string {
+	var parts []string
+	for _, x := range []struct {
+		n   int64
+		why string
+	}{
+		{o.There, "stood there already"}, {o.Newer, "with a newer document in their place"}, {o.Recreated, "made anew"},
+		{o.Conflict, "whose unique key another document holds"}, {o.Expired, "had expired"},
+	} {
+		if x.n > 0 {
+			parts = append(parts, words.Number(x.n)+" "+x.why)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (o *Outcomes) count(what Outcome) {
