@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/sandbox/bench"
 )
 
@@ -59,7 +60,7 @@ func benchTable(out io.Writer, r bench.Result) error {
 	var b strings.Builder
 	for _, m := range r.Measured {
 		fmt.Fprintf(&b, "### %s: %s, %s\n\n%s documents in %s, %.0f MB\n\n", strings.ToUpper(string(m.Work[:1]))+string(m.Work[1:]), m.Shape, m.Server,
-			number(m.Documents), collections(m.Collections), float64(m.Bytes)/1e6)
+			words.Number(m.Documents), collections(m.Collections), float64(m.Bytes)/1e6)
 		fmt.Fprintf(&b, "| %-22s | %7s | %5s | %5s | %8s | %8s |\n|%s|%s:|%s:|%s:|%s:|%s:|\n", "", "seconds", "CPU s", "MB/s", "peak MiB", "files MB",
 			strings.Repeat("-", 24), strings.Repeat("-", 8), strings.Repeat("-", 6), strings.Repeat("-", 6), strings.Repeat("-", 9), strings.Repeat("-", 9))
 		for _, t := range m.Tools {
@@ -87,5 +88,5 @@ func collections(n int) string {
 	if n == 1 {
 		return "one collection"
 	}
-	return number(int64(n)) + " collections"
+	return words.Number(int64(n)) + " collections"
 }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/battwheels/runbook/activities"
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/sandbox/scenario"
 )
 
@@ -37,7 +38,7 @@ func (p *page) plan(plan activities.Plan) {
 	const indent = "        | "
 	line := func(format string, args ...any) { p.paragraph(indent, indent+"  ", fmt.Sprintf(format, args...)) }
 	if u := plan.Undelete; u != nil {
-		line("Plan %s: put %s documents back, %s of them dependants of others", plan.Code, number(u.Insert), number(u.Dependants))
+		line("Plan %s: put %s documents back, %s of them dependants of others", plan.Code, words.Number(u.Insert), words.Number(u.Dependants))
 		line("narrowed to %s", u.Filter)
 		for _, w := range plan.Warnings {
 			line("! %s", w)
@@ -45,17 +46,17 @@ func (p *page) plan(plan activities.Plan) {
 		return
 	}
 	line("Plan %s: put back backup %s", plan.Code, plan.Backup.ID)
-	line("%s documents in %d collections, read at %s", number(plan.Backup.Documents), plan.Backup.Collections, plan.Backup.Time.UTC().Format(time.DateTime+" UTC"))
+	line("%s documents in %d collections, read at %s", words.Number(plan.Backup.Documents), plan.Backup.Collections, plan.Backup.Time.UTC().Format(time.DateTime+" UTC"))
 	if plan.RadiusKnown {
-		line("%s come back, %s go back to the backup's version, %s newer ones leave", number(plan.Radius.Missing), number(plan.Radius.Changed), number(plan.Radius.Added))
+		line("%s come back, %s go back to the backup's version, %s newer ones leave", words.Number(plan.Radius.Missing), words.Number(plan.Radius.Changed), words.Number(plan.Radius.Added))
 	}
 	var counts []string
 	for _, k := range plan.KeyCounts {
 		now := "?"
 		if k.Now >= 0 {
-			now = number(k.Now)
+			now = words.Number(k.Now)
 		}
-		counts = append(counts, fmt.Sprintf("%s %s → %s", k.Name, now, number(k.Backup)))
+		counts = append(counts, fmt.Sprintf("%s %s → %s", k.Name, now, words.Number(k.Backup)))
 	}
 	if len(counts) > 0 {
 		line("%s", strings.Join(counts, ", "))
@@ -87,7 +88,7 @@ func (p *page) result(r scenario.Result) {
 	}
 	if undeleted {
 		row("RTO", "%.1f s  from the start of the playbook until the documents were proven to be back", r.RTOSeconds)
-		row("Put back", "%s documents", number(r.DocumentsRestored))
+		row("Put back", "%s documents", words.Number(r.DocumentsRestored))
 	} else {
 		p.restored(r, row)
 	}
@@ -118,9 +119,9 @@ func (*page) restored(r scenario.Result, row func(name, format string, args ...a
 	row("Downtime", "%.1f s  from the last answer until it was healthy again", r.DowntimeSeconds)
 	row("RTO", "%.1f s  from the alert until it was healthy again", r.RTOSeconds)
 	row("RPO", "%.1f s  from the backup until the last write before the stop", r.RPOSeconds)
-	row("Restored", "%s documents", number(r.DocumentsRestored))
-	row("Lost", "%s documents lost a write that was newer than the backup", number(r.DocumentsLost))
-	row("Mails", "%d organizations told, %d of %d without an address that works", r.MailsSent, r.MailsUndeliverable, r.OrganizationsActive)
+	row("Restored", "%s documents", words.Number(r.DocumentsRestored))
+	row("Lost", "%s documents lost a write that was newer than the backup", words.Number(r.DocumentsLost))
+	row("Mails", "%d of %d active organizations told, %d without a working address", r.MailsSent, r.OrganizationsActive, r.MailsUndeliverable)
 }
 
 // paragraph prints words within the width, the first line after head and the others after indent.
@@ -142,10 +143,3 @@ func (p *page) paragraph(head, indent, text string) {
 }
 
 // number writes a number with separators, as people read it.
-func number(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}

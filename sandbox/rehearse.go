@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/sandbox/rehearsal"
 	"github.com/battwheels/runbook/sandbox/scenario"
 )
@@ -102,7 +103,7 @@ func (p *page) rehearsed(r rehearsal.Result) {
 	if r.Recovered {
 		row("Your RTO", "%.1f s  from the alarm until everything was back", r.RTOSeconds)
 		row("Downtime", "%.1f s  of it, in which your application would stand still", r.DowntimeSeconds)
-		row("Proven", "%s documents and %d indexes in %d collections", number(r.Documents), r.Indexes, r.Collections)
+		row("Proven", "%s documents and %d indexes in %d collections", words.Number(r.Documents), r.Indexes, r.Collections)
 	}
 	for _, list := range []struct {
 		title string

@@ -67,7 +67,7 @@ func (c *story) lookAtMails(context.Context) error {
 	slices.Sort(wrong)
 	r := &c.result
 	r.MailsSent, r.OrganizationsActive, r.MailsUndeliverable = sent, active, active-len(got)
-	detail := fmt.Sprintf("%d organizations told, %d of %d without an address that works", sent, r.MailsUndeliverable, active)
+	detail := fmt.Sprintf("%d of %d active organizations told, %d without a working address", sent, active, r.MailsUndeliverable)
 	if len(wrong) > 0 {
 		detail = fmt.Sprintf("%d differences, the first: %s", len(wrong), wrong[0])
 	}
@@ -93,7 +93,7 @@ func (c *story) lookAtReport(ctx context.Context) error {
 		c.result.Report = path
 		c.tell("runbook", "the incident report is drafted, and stays open until it is posted")
 	}
-	c.check("the report is drafted, and open until it is posted", err == nil, words(err, id))
+	c.check("the report is drafted, and open until it is posted", err == nil, detailOf(err, id))
 	return ctx.Err()
 }
 

@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.temporal.io/sdk/client"
 
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/sandbox/garage"
 	"github.com/battwheels/runbook/sandbox/judge"
 	"github.com/battwheels/runbook/sandbox/ledger"
@@ -195,7 +196,7 @@ func (d *deletion) lookAndKeep(ctx context.Context) error {
 		return fmt.Errorf("the playbook asks something else than to look: %s", s.Asked)
 	}
 	_, err = d.traffic.Call(ctx, d.claims, http.MethodGet, "/api/invoices/"+d.invoices[0], nil)
-	d.check("the application shows an invoice that was deleted", err == nil, words(err, d.invoices[0]))
+	d.check("the application shows an invoice that was deleted", err == nil, detailOf(err, d.invoices[0]))
 	if err := d.say(ctx, workflows.DoorDecide, workflows.Answer{Choice: workflows.CarryOn, By: engineer, Reason: "the invoices are there again"}); err != nil {
 		return err
 	}
@@ -229,7 +230,7 @@ func (d *deletion) awaitEnd(ctx context.Context) error {
 	meanwhile := d.traffic.Stats().Documents - d.written
 	d.check("others went on writing all the while", meanwhile > 0, fmt.Sprintf("%d documents written while the playbook ran", meanwhile))
 	_, err := os.Stat(filepath.Join(d.incidentDir(), "undelete", "undo.jsonl"))
-	d.check("the undo file lies in the incident's folder", err == nil, words(err, "undelete/undo.jsonl"))
+	d.check("the undo file lies in the incident's folder", err == nil, detailOf(err, "undelete/undo.jsonl"))
 	return nil
 }
 
@@ -249,7 +250,7 @@ func (d *deletion) judge(ctx context.Context) error {
 	}
 	d.result.Verdict = v
 	d.result.DocumentsLost = int64(v.Lost.Total())
-	detail := fmt.Sprintf("%d documents and %d indexes in %d collections read", v.Documents, v.Indexes, v.Collections)
+	detail := fmt.Sprintf("%s documents and %d indexes in %d collections read", words.Number(int64(v.Documents)), v.Indexes, v.Collections)
 	if !v.Recovered {
 		detail = fmt.Sprintf("%d differences, the first: %s", v.Differing, v.Differences[0])
 	}

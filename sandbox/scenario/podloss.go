@@ -158,7 +158,7 @@ func (c *story) sayLost(ctx context.Context) error {
 // lookAtFacts sees that the report tells what was observed and who said what, and that it names the users that a new server needs.
 func (c *story) lookAtFacts(context.Context) error {
 	err := holds(filepath.Join(c.incidentDir(), "report.md"), "PodLoss", "does not answer", "volume-lost", "battwheels (readWrite on test\\_database)")
-	c.check("the report tells of the observations, of the word on the volume, and of the users that are needed", err == nil, words(err, ""))
+	c.check("the report tells of the observations, of the word on the volume, and of the users that are needed", err == nil, detailOf(err, ""))
 	// Nobody can count what was entered since the backup, and no copy has it: the mails must not say otherwise.
 	told, wrong := 0, ""
 	for _, m := range c.world.Mail.Mails() {

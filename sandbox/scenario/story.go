@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/sandbox/judge"
 	"github.com/battwheels/runbook/sandbox/ledger"
 	"github.com/battwheels/runbook/sandbox/traffic"
@@ -136,7 +137,7 @@ func (c *story) judge(ctx context.Context) error {
 	}
 	c.result.Verdict = v
 	c.result.DocumentsLost = int64(v.Lost.Total())
-	detail := fmt.Sprintf("%d documents and %d indexes in %d collections read", v.Documents, v.Indexes, v.Collections)
+	detail := fmt.Sprintf("%s documents and %d indexes in %d collections read", words.Number(int64(v.Documents)), v.Indexes, v.Collections)
 	if !v.Recovered {
 		detail = fmt.Sprintf("%d differences, the first: %s", v.Differing, v.Differences[0])
 	}
@@ -152,7 +153,7 @@ func (c *story) letPeopleBackIn(ctx context.Context) error {
 	defer cancel()
 	err := c.traffic.AwaitRequests(bounded, after)
 	c.released = err == nil
-	c.check("people can work again", err == nil, words(err, fmt.Sprintf("%d requests succeeded", after)))
+	c.check("people can work again", err == nil, detailOf(err, fmt.Sprintf("%d requests succeeded", after)))
 	c.tell("sandbox", "people work with the application again")
 	return ctx.Err()
 }
@@ -197,8 +198,8 @@ func (c *story) check(name string, held bool, detail string) {
 	c.result.Checks = append(c.result.Checks, Check{name, held, detail})
 }
 
-// words are what went wrong, or else what went well.
-func words(err error, good string) string {
+// detailOf is what went wrong, or else what went well.
+func detailOf(err error, good string) string {
 	if err != nil {
 		return err.Error()
 	}
