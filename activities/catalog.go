@@ -188,7 +188,12 @@ func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, kee
 		if err != nil {
 			return dropped, err
 		}
-		if now.Sub(c.ClosedAt) < keep {
+		// A roll-back of later days sets aside what people had worked with until then.
+		swapped, err := restore.LastSwap(dir)
+		if err != nil {
+			return dropped, err
+		}
+		if now.Sub(c.ClosedAt) < keep || now.Sub(swapped) < keep {
 			continue
 		}
 		if _, err := restore.DropOld(ctx, db, o.Incident); err != nil {

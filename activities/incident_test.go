@@ -68,6 +68,34 @@ func TestRetentionKeepsWhatAHalfMadeSwapSetAside(t *testing.T) {
 	require.Equal(t, []string{"inc1"}, r.OldDropped)
 }
 
+// Who rolls back days after the incident was closed sets aside what people had worked with until then: its keep time begins
+// with the roll-back.
+func TestRetentionKeepsWhatALateRollBackSetAside(t *testing.T) {
+	b, db, _ := shop(t)
+	target := b.Config.Targets["shop"]
+	target.Policy.KeepOld = config.Duration(time.Hour)
+	b.Config.Targets["shop"] = target
+	const old = "runbook.old.inc1.placed.7.customers"
+	require.NoError(t, db.Client().Database("admin").RunCommand(t.Context(), bson.D{
+		{Key: "renameCollection", Value: "shop.customers"}, {Key: "to", Value: "shop." + old}}).Err())
+	dir := filepath.Join(b.Config.Storage.Dir, "incidents", "shop", "inc1")
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "staging-7"), 0o700))
+	long := time.Now().Add(-2 * time.Hour).UTC().Format(time.RFC3339)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, closedFile), []byte(`{"closedAt":"`+long+`"}`), 0o600))
+	for _, x := range []struct {
+		rolledBack string
+		dropped    []string
+	}{
+		{time.Now().UTC().Format(time.RFC3339), nil}, {long, []string{"inc1"}},
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "staging-7", "swap.json"),
+			[]byte(`{"state":"rolled back","incident":"inc1","endedAt":"`+x.rolledBack+`"}`), 0o600))
+		var r Retention
+		perform(t, (&Catalog{Base: b}).ApplyRetention, "shop", &r)
+		require.Equal(t, x.dropped, r.OldDropped)
+	}
+}
+
 func TestABackupDuringWhichAnIncidentWasOpenedIsMarked(t *testing.T) {
 	b, _, srv := shop(t)
 	opened := false

@@ -25,11 +25,11 @@ import (
 func (a *app) offline() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "offline",
-		Short: "Dump, restore and verify without Temporal: the way out when Temporal itself is down",
-		Long: `Dump, restore and verify without Temporal: the same engines as the playbooks, under the same lease. Nobody is asked and
+		Short: "Dump, restore, roll back and verify without Temporal: the way out when Temporal itself is down",
+		Long: `Dump, restore, roll back and verify without Temporal: the same engines as the playbooks, under the same lease. Nobody is asked and
 nothing is stopped: stop the application yourself first.`,
 	}
-	c.AddCommand(a.offlineDump(), a.offlineRestore(), a.offlineVerify())
+	c.AddCommand(a.offlineDump(), a.offlineRestore(), a.offlineRollBack(), a.offlineVerify())
 	return c
 }
 

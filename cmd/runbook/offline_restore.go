@@ -44,7 +44,8 @@ func (a *app) offlineRestore() *cobra.Command {
 		Use:   "restore [TARGET] --backup ID --yes",
 		Short: "Put a target's database back to a backup: stage, prove, swap; or only some of its documents",
 		Long: `Put a target's database back to a backup: it is checked, staged beside the live data and proven, a safety dump of what is
-there is made, and only then the two are swapped by renaming. What was there stays in runbook.old.* and in the safety dump.
+there is made, and only then the two are swapped by renaming. What was there stays in runbook.old.*, until policy.keepOld
+has passed, and in the safety dump; "runbook offline roll-back" brings it back.
 Stop the application first: a database in which something writes is refused.
 
 Without --yes everything up to the proof is done, the staged copy is removed, and nothing live is changed. With --dry-run
@@ -208,7 +209,7 @@ func (o offline) restore(ctx context.Context, how restoring, log io.Writer) (r r
 	if err != nil {
 		return r, err
 	}
-	r = restored{Backup: id, Incident: stamped("offline"), DryRun: !how.yes, target: o.target}
+	r = restored{Backup: id, Incident: stamped("offline"), DryRun: !how.yes, target: o.target, ofTarget: o.Database.Name}
 	if why := o.foreignTo(source.Manifest, how.into); why != "" {
 		say("WARNING: %s", why)
 		r.Warnings = append(r.Warnings, why)
@@ -382,5 +383,10 @@ func (o offline) whole(ctx context.Context, stage restore.StageOptions, how rest
 	if len(v.Differences) > 0 {
 		return r, found("the restored database differs from the backup: %v", v.Differences)
 	}
-	return r, nil
+	if how.into != "" {
+		return r, nil
+	}
+	// From now on the keep time of what was set aside runs.
+	incidents := activities.Incident{Base: activities.Base{Config: o.cfg}}
+	return r, incidents.CloseIncident(ctx, activities.CloseInput{Target: o.target, Incident: r.Incident, Outcome: "restored offline", Summary: "restored " + r.Backup})
 }

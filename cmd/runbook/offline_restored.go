@@ -22,7 +22,7 @@ type restored struct {
 	Warnings    []string               `json:"warnings,omitempty"`
 	Counts      *restore.PartialResult `json:"counts,omitempty"` // of a restore in part, and of --dry-run
 
-	target string
+	target, ofTarget string // the target, and its database
 }
 
 // tell prints what was done, or would be, for people.
@@ -40,6 +40,9 @@ func (r restored) tell(w io.Writer) {
 		}
 		if r.Aside > 0 {
 			fmt.Fprintf(w, "set aside:   %d collections in runbook.old.%s.*\n", r.Aside, r.Incident)
+			if r.Database == r.ofTarget {
+				fmt.Fprintf(w, "to undo it:  runbook offline roll-back %s --incident %s --yes\n", r.target, r.Incident)
+			}
 		}
 	}
 }

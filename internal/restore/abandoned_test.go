@@ -180,3 +180,59 @@ func TestProveDoesNotTakeAMissingDocumentForExpired(t *testing.T) {
 	var wrong *ProofError
 	require.ErrorAs(t, err, &wrong)
 }
+
+// A swap can be rolled back while all that it set aside is there. Where some of it was dropped, or the database is another
+// one, that is said before anything moves.
+func TestASwapThatCannotBeUndoneWholeIsRefused(t *testing.T) {
+	t.Parallel()
+	list, disaster := crashFixture(t)
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	fill(t, db, disaster...)
+	before := stateOf(t, db)
+	o, so := attempt(t, db, makeBackup(t, list...), "r1")
+	incidents := t.TempDir()
+	o.Dir = filepath.Join(incidents, so.Incident, "staging-1")
+	so.Dir = o.Dir
+	stageAndProve(t, o)
+	none, err := StandingSwaps(incidents)
+	require.NoError(t, err)
+	require.Empty(t, none, "staged is not swapped")
+	_, err = Swap(t.Context(), so)
+	require.NoError(t, err)
+
+	swaps, err := StandingSwaps(incidents)
+	require.NoError(t, err)
+	require.Len(t, swaps, 1)
+	require.Equal(t, so.Incident, swaps[0].Incident)
+	require.False(t, swaps[0].Half)
+	require.NoError(t, CanRollBack(t.Context(), db, swaps[0]))
+	var blocked *BlockedError
+	require.ErrorAs(t, CanRollBack(t.Context(), srv.Client(t).Database("another"), swaps[0]), &blocked)
+
+	_, err = RollBack(t.Context(), so)
+	require.NoError(t, err)
+	require.Equal(t, before, stateOf(t, db))
+	swaps, err = StandingSwaps(incidents)
+	require.NoError(t, err)
+	require.Empty(t, swaps, "what was rolled back does not stand")
+	last, err := LastSwap(filepath.Join(incidents, so.Incident))
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), last, time.Minute)
+
+	o2, so2 := attempt(t, db, o.Source, "r2")
+	o2.Dir = filepath.Join(incidents, "second", "staging-2")
+	so2.Dir, so2.Incident = o2.Dir, "second"
+	stageAndProve(t, o2)
+	_, err = Swap(t.Context(), so2)
+	require.NoError(t, err)
+	swaps, err = StandingSwaps(incidents)
+	require.NoError(t, err)
+	require.Len(t, swaps, 1)
+	_, err = DropOld(t.Context(), db, "second")
+	require.NoError(t, err)
+	after := stateOf(t, db)
+	require.ErrorAs(t, CanRollBack(t.Context(), db, swaps[0]), &blocked)
+	require.ErrorContains(t, CanRollBack(t.Context(), db, swaps[0]), "customers")
+	require.Equal(t, after, stateOf(t, db))
+}
