@@ -121,6 +121,13 @@ func TestOneOfOurBackupsIsRehearsed(t *testing.T) {
 	r = rehearse(t, rehearsal.Options{Backup: dir})
 	require.False(t, r.Recovered)
 	require.Contains(t, r.Found, "invoices.bson.gz")
+
+	o.Compression, o.Name = dump.Zstd, "20260225T020000Z-scheduled-3f9a2c"
+	_, err = dump.Run(t.Context(), db, o)
+	require.NoError(t, err)
+	r = rehearse(t, rehearsal.Options{Backup: filepath.Join(o.Root, o.Name)})
+	require.True(t, r.Recovered, r.Found)
+	require.EqualValues(t, 100, r.Documents)
 }
 
 func TestAnIndexThatCannotBeBuiltIsNamed(t *testing.T) {

@@ -13,11 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/internal/dump"
 )
 
 // UsageError says that what was named is no directory of a backup.
@@ -163,9 +165,6 @@ func (r *rehearsal) suspect(format string, value any, is bool) {
 // prepare makes the copy that is rehearsed with: a dump of another tool's, of the scratch database. Where the server is the sandbox's
 // own, what that cannot hold is left out, and said.
 func (r *rehearsal) prepare(ctx context.Context, s backup.Source, to string, ferret bool) error {
-	if s.Manifest.Compression == "zstd" {
-		return errors.New("this backup is compressed with zstd, which rehearse does not read yet: use one made with compression: gzip")
-	}
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
@@ -199,11 +198,38 @@ func (r *rehearsal) prepare(ctx context.Context, s backup.Source, to string, fer
 		if c.Data.Path == "" {
 			continue
 		}
-		if err := os.Link(filepath.Join(s.Dir, c.Data.Path), filepath.Join(to, filepath.Base(c.Data.Path))); err != nil {
+		if s.Manifest.Compression == dump.Zstd {
+			err = repack(ctx, s, c, filepath.Join(to, filepath.Base(backup.DataPath(s.Manifest.Database, c.Name, c.Type, true))))
+		} else {
+			err = os.Link(filepath.Join(s.Dir, c.Data.Path), filepath.Join(to, filepath.Base(c.Data.Path)))
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// repack writes a collection's documents as mongodump does: a dump of another tool's has no Zstandard.
+func repack(ctx context.Context, s backup.Source, c *backup.Collection, path string) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	z, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	for doc, err := range s.Documents(ctx, c) {
+		if err != nil {
+			return err
+		}
+		if _, err := z.Write(doc); err != nil {
+			return err
+		}
+	}
+	return z.Close()
 }
 
 func (r *rehearsal) leftOut(format string, args ...any) {
