@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -35,12 +36,13 @@ needs 3 GB of memory and 4 GB of disk.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Tell = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
 			o.Scale = a.world.Scale
-			r, err := bench.Run(cmd.Context(), o)
-			if err != nil {
-				return stoppedByHand(cmd.Context(), err)
-			}
+			var printed error
 			if !asJSON {
-				return benchTable(cmd.OutOrStdout(), r)
+				o.Finished = func(s bench.Series) { printed = errors.Join(printed, benchTable(cmd.OutOrStdout(), s)) }
+			}
+			r, err := bench.Run(cmd.Context(), o)
+			if err != nil || !asJSON {
+				return stoppedByHand(cmd.Context(), errors.Join(err, printed))
 			}
 			e := json.NewEncoder(cmd.OutOrStdout())
 			e.SetIndent("", "  ")
@@ -49,36 +51,40 @@ needs 3 GB of memory and 4 GB of disk.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; progress goes to standard error")
 	c.Flags().StringArrayVar(&o.Shapes, "shape", nil, "only this shape; may be repeated")
-	c.Flags().StringArrayVar(&o.Servers, "server", nil, "only this server; may be repeated")
+	c.Flags().StringArrayVar(&o.Servers, "server", nil, `only this server ("in memory", "30 µs a document", "FerretDB"); may be repeated`)
 	c.Flags().StringArrayVar(&o.Tools, "tool", nil, "only this tool; may be repeated")
 	c.Flags().IntVar(&o.Rounds, "rounds", 3, "how often each tool runs")
 	return c
 }
 
-// benchTable prints what was measured as Markdown that fits a terminal of 80 columns: docs/benchmarks.md has it as it is printed.
-func benchTable(out io.Writer, r bench.Result) error {
+// benchTable prints one series as Markdown that fits a terminal of 80 columns: docs/benchmarks.md has it as it is printed.
+func benchTable(out io.Writer, m bench.Series) error {
 	var b strings.Builder
-	for _, m := range r.Measured {
-		fmt.Fprintf(&b, "### %s: %s, %s\n\n%s documents in %s, %.0f MB\n\n", strings.ToUpper(string(m.Work[:1]))+string(m.Work[1:]), m.Shape, m.Server,
-			words.Number(m.Documents), collections(m.Collections), float64(m.Bytes)/1e6)
-		fmt.Fprintf(&b, "| %-22s | %7s | %5s | %5s | %8s | %8s |\n|%s|%s:|%s:|%s:|%s:|%s:|\n", "", "seconds", "CPU s", "MB/s", "peak MiB", "files MB",
-			strings.Repeat("-", 24), strings.Repeat("-", 8), strings.Repeat("-", 6), strings.Repeat("-", 6), strings.Repeat("-", 9), strings.Repeat("-", 9))
-		for _, t := range m.Tools {
-			size := ""
-			if t.Size > 0 {
-				size = fmt.Sprintf("%.1f", float64(t.Size)/1e6)
-			}
-			fmt.Fprintf(&b, "| %-22s | %7.2f | %5.1f | %5.0f | %8.0f | %8s |\n", t.Name, t.Seconds, t.CPU, t.Megabytes, t.PeakMiB, size)
+	fmt.Fprintf(&b, "### %s: %s, %s\n\n%s documents in %s, %.0f MB\n\n", strings.ToUpper(string(m.Work[:1]))+string(m.Work[1:]), m.Shape, m.Server,
+		words.Number(m.Documents), collections(m.Collections), float64(m.Bytes)/1e6)
+	fmt.Fprintf(&b, "| %-22s | %7s | %5s | %5s | %8s | %8s |\n|%s|%s:|%s:|%s:|%s:|%s:|\n", "", "seconds", "CPU s", "MB/s", "peak MiB", "files MB",
+		strings.Repeat("-", 24), strings.Repeat("-", 8), strings.Repeat("-", 6), strings.Repeat("-", 6), strings.Repeat("-", 9), strings.Repeat("-", 9))
+	for _, t := range m.Tools {
+		size := ""
+		if t.Size > 0 {
+			size = fmt.Sprintf("%.1f", float64(t.Size)/1e6)
 		}
-		ratios := fmt.Sprintf("%.1f× as fast as stock", cmp.Or(m.DumpRatio, m.RestoreRatio))
-		if m.TunedRatio > 0 {
-			ratios += fmt.Sprintf(", %.1f× as its best settings", m.TunedRatio)
+		fmt.Fprintf(&b, "| %-22s | %7.2f | %5.1f | %5.0f | %8.0f | %8s |\n", t.Name, t.Seconds, t.CPU, t.Megabytes, t.PeakMiB, size)
+	}
+	var ratios []string
+	for _, x := range []struct {
+		ratio  float64
+		format string
+	}{
+		{cmp.Or(m.DumpRatio, m.RestoreRatio), "%.1f× as fast as stock"}, {m.TunedRatio, "%.1f× as its best settings"},
+		{100 * m.LimitRatio, "%.0f %% of the limit"}, {m.SizeRatio, "%.2f× its size"},
+	} {
+		if x.ratio > 0 {
+			ratios = append(ratios, fmt.Sprintf(x.format, x.ratio))
 		}
-		ratios += fmt.Sprintf(", %.0f %% of the limit", 100*m.LimitRatio)
-		if m.SizeRatio > 0 {
-			ratios += fmt.Sprintf(", %.2f× its size", m.SizeRatio)
-		}
-		fmt.Fprintf(&b, "\n**%s**\n\n", ratios)
+	}
+	if len(ratios) > 0 {
+		fmt.Fprintf(&b, "\n**%s**\n\n", strings.Join(ratios, ", "))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

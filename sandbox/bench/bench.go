@@ -25,9 +25,11 @@ type Options struct {
 	Shapes  []string // names; none: all
 	Servers []string // likewise
 	Tools   []string // likewise; ratios need two
-	Rounds  int      // of which the median counts; 0: 3
-	Scale   float64  // of the shapes' documents; 0: 1
-	Dir     string   // where dumps go; "" takes the system's temporary directory
+	// Finished is given each series as soon as it was measured; may be nil.
+	Finished func(Series)
+	Rounds   int     // of which the median counts; 0: 3
+	Scale    float64 // of the shapes' documents; 0: 1
+	Dir      string  // where dumps go; "" takes the system's temporary directory
 	// Tell is told each measured run. May be nil.
 	Tell func(string)
 }
@@ -77,6 +79,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Scale == 0 {
 		o.Scale = 1
 	}
+	if err := o.check(); err != nil {
+		return Result{}, err
+	}
 	dir, err := os.MkdirTemp(o.Dir, "runbook-bench-")
 	if err != nil {
 		return Result{}, err
@@ -97,10 +102,43 @@ func Run(ctx context.Context, o Options) (Result, error) {
 			if err != nil {
 				return r, fmt.Errorf("%s, %s: %w", s.name, shape.Name, err)
 			}
+			for _, one := range series {
+				if o.Finished != nil {
+					o.Finished(one)
+				}
+			}
 			r.Measured = append(r.Measured, series...)
 		}
 	}
 	return r, nil
+}
+
+// check refuses names that nothing has: nothing would be measured, and nothing said.
+func (o Options) check() error {
+	var names, shapes, tools []string
+	for _, s := range servers {
+		names = append(names, s.name)
+		for _, shape := range s.shapes {
+			shapes = append(shapes, shape.Name)
+			for _, work := range s.works {
+				for _, t := range s.tools(work, shape) {
+					tools = append(tools, t.name)
+				}
+			}
+		}
+	}
+	for _, x := range []struct {
+		what         string
+		asked, known []string
+	}{{"server", o.Servers, names}, {"shape", o.Shapes, shapes}, {"tool", o.Tools, tools}} {
+		slices.Sort(x.known)
+		for _, name := range x.asked {
+			if !slices.Contains(x.known, name) {
+				return fmt.Errorf("there is no %s %q; there are %q", x.what, name, slices.Compact(x.known))
+			}
+		}
+	}
+	return nil
 }
 
 // measurement is everything that is done with one shape on one server.

@@ -38,3 +38,12 @@ func TestEveryToolIsMeasured(t *testing.T) {
 	require.InDelta(t, restore.Tools[0].Seconds/restore.Tools[4].Seconds, restore.RestoreRatio, 1e-9)
 	require.LessOrEqual(t, restore.TunedRatio, restore.Tools[1].Seconds/restore.Tools[4].Seconds, "the best of the tuned ones")
 }
+
+// TestANameThatNothingHasIsRefused asks for what is not there: to measure nothing, and say nothing, would look like a success.
+func TestANameThatNothingHasIsRefused(t *testing.T) {
+	for _, o := range []bench.Options{{Shapes: []string{"One large collection"}}, {Servers: []string{"slow"}}, {Tools: []string{"mongodump"}}} {
+		o.Dir = t.TempDir()
+		_, err := bench.Run(t.Context(), o)
+		require.ErrorContains(t, err, "there is no ")
+	}
+}
