@@ -66,14 +66,37 @@ func (b *Base) catalog(target string) *catalog.Catalog { return catalog.New(targ
 // candidatesFile is the file in the incident's folder that says of every backup why it was taken or not.
 const candidatesFile = "candidates.json"
 
-// ChooseBackup takes the newest proven backup from before the damage, or the one that a person named.
-func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (BackupRef, error) {
+// evidenceFile is the file beside it that compares each that could be taken with the one before.
+const evidenceFile = "evidence.json"
+
+// Chosen is the backup that was taken, and what is known of those that could be.
+type Chosen struct {
+	BackupRef
+	Candidates []Weighed `json:"candidates,omitempty"` // newest first, at most weighedShown; none where there is no choice
+	PassedOver []string  `json:"passedOver,omitempty"` // newer ones, because they may hold the damage, too: a sentence of each
+}
+
+// Weighed is a backup that could be taken, and what its contents say of it beside the one before.
+type Weighed struct {
+	ID        string    `json:"id"`
+	Time      time.Time `json:"time"`
+	State     string    `json:"state"`
+	Documents int64     `json:"documents"`
+	Doubtful  bool      `json:"doubtful,omitempty"`
+	Why       string    `json:"why"`
+}
+
+// weighedShown bounds what of the candidates goes to the history; candidates.json and evidence.json have them whole.
+const weighedShown = 4
+
+// ChooseBackup takes the newest proven backup from before the damage whose contents are not doubtful, or the one that a person named.
+func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (Chosen, error) {
 	_, stop := beat(ctx)
 	defer stop()
 	c := a.catalog(in.Target)
 	entries, err := c.List(ctx)
 	if err != nil {
-		return BackupRef{}, err
+		return Chosen{}, err
 	}
 	var left []catalog.Entry
 	for _, e := range entries {
@@ -82,15 +105,55 @@ func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (BackupRef, 
 		}
 	}
 	choice, err := c.Choose(left, in.Before, in.Want)
-	if folder, ferr := a.folder(in.Target, in.Incident); ferr == nil && in.Incident != "" {
-		if perr := folder.PutJSON(candidatesFile, choice.Candidates); perr != nil {
-			return BackupRef{}, perr
+	var out Chosen
+	if err == nil {
+		if out, err = a.weigh(ctx, in, &choice); err != nil {
+			return Chosen{}, err
 		}
 	}
-	if err != nil {
-		return BackupRef{}, typed(ctx, err)
+	if folder, ferr := a.folder(in.Target, in.Incident); ferr == nil && in.Incident != "" {
+		if perr := folder.PutJSON(candidatesFile, choice.Candidates); perr != nil {
+			return Chosen{}, perr
+		}
 	}
-	return refOfEntry(choice.Entry), nil
+	return out, typed(ctx, err)
+}
+
+// weigh passes over backups that may hold the damage, too, unless a person named one.
+func (a *Catalog) weigh(ctx context.Context, in ChooseInput, choice *catalog.Choice) (Chosen, error) {
+	t, err := a.target(in.Target)
+	if err != nil {
+		return Chosen{}, err
+	}
+	evidence, err := a.catalog(in.Target).Evidence(ctx, choice.Candidates, catalog.EvidenceOptions{
+		Key: t.Verify.KeyCounts, Volatile: t.Deletions.Volatile, Only: in.Collections,
+	})
+	if err != nil {
+		return Chosen{}, typed(ctx, err)
+	}
+	if folder, ferr := a.folder(in.Target, in.Incident); ferr == nil && in.Incident != "" {
+		if err := folder.PutJSON(evidenceFile, evidence); err != nil {
+			return Chosen{}, err
+		}
+	}
+	var out Chosen
+	if in.Want == "" {
+		for _, v := range choice.Weigh(evidence) {
+			out.PassedOver = append(out.PassedOver, v.ID+" may hold the damage, too: "+v.Why)
+		}
+	}
+	out.BackupRef = refOfEntry(choice.Entry)
+	if len(evidence) < 2 {
+		return out, nil
+	}
+	for _, v := range evidence[:min(len(evidence), weighedShown)] {
+		i := slices.IndexFunc(choice.Candidates, func(x catalog.Candidate) bool { return x.Entry.ID == v.ID })
+		e := choice.Candidates[i].Entry
+		out.Candidates = append(out.Candidates, Weighed{
+			ID: e.ID, Time: e.Time, State: string(e.State), Documents: e.Documents, Doubtful: v.Doubtful, Why: v.Why,
+		})
+	}
+	return out, nil
 }
 
 // CheckBackup checks every byte of a backup and marks it as verified.

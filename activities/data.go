@@ -15,6 +15,7 @@ import (
 	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/durable"
 	"github.com/battwheels/runbook/internal/restore"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // Data moves documents: dump, stage, prove, swap, verify.
@@ -225,6 +226,37 @@ func (a *Data) ProveStaging(ctx context.Context, at Attempt) (Proof, error) {
 	defer stop()
 	p, err := restore.Prove(ctx, o)
 	return Proof{Documents: p.Documents, Indexes: p.Indexes}, typed(ctx, err)
+}
+
+// QueryStaging asks the queries of the staged copy that hold on a sound database, and returns a sentence for each that does not.
+func (a *Data) QueryStaging(ctx context.Context, at Attempt) ([]string, error) {
+	t, err := a.target(at.Target)
+	if err != nil {
+		return nil, err
+	}
+	o, stop, err := a.staging(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	var wrong []string
+	for _, q := range t.Verify.Queries {
+		if !at.restores(q.Collection) {
+			continue
+		}
+		n, err := restore.CountStaged(ctx, o, q.Collection, q.Parsed)
+		if err != nil {
+			return nil, typed(ctx, fmt.Errorf("query %q: %w", q.Name, err))
+		}
+		found := q.Name + ": " + words.Plural(n, "document", "documents")
+		switch {
+		case q.Min != nil && n < *q.Min:
+			wrong = append(wrong, fmt.Sprintf("%s, where at least %s are expected", found, words.Number(*q.Min)))
+		case q.Max != nil && n > *q.Max:
+			wrong = append(wrong, fmt.Sprintf("%s, where at most %s are expected", found, words.Number(*q.Max)))
+		}
+	}
+	return wrong, nil
 }
 
 // SwapCollections sets the live collections aside and puts the staged ones in their place.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -212,6 +213,11 @@ func (a *Mail) inside(t *mail.Templates, in TellInput, c mail.Contact) (mail.Mes
 			Backup: p.Backup.ID, BackupAt: p.Backup.Time, BackupState: p.Backup.State, Collections: p.Backup.Collections, Documents: p.Backup.Documents,
 			Counted: p.RadiusKnown, Added: p.Radius.Added, Changed: p.Radius.Changed, Missing: p.Radius.Missing,
 			Organizations: p.TenantsHit, Warnings: p.Warnings,
+		}
+		if slices.ContainsFunc(p.Candidates, func(c Weighed) bool { return c.Doubtful }) {
+			for _, c := range p.Candidates {
+				m.Candidates = append(m.Candidates, mail.Candidate{Backup: c.ID, At: c.Time, Documents: c.Documents, Doubtful: c.Doubtful, Why: c.Why})
+			}
 		}
 		for _, k := range p.KeyCounts {
 			m.KeyCounts = append(m.KeyCounts, mail.KeyCount{Name: k.Name, Now: k.Now, Backup: k.Backup})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // Plan is what a person approves: which backup replaces what, and what that costs, counted by document. The whole of
@@ -43,6 +44,8 @@ type Plan struct {
 	DrawnAt     time.Time  `json:"drawnAt"`
 	// Undelete is set where single documents are put back, beside what is there. Backup is then empty.
 	Undelete *UndeletePlan `json:"undelete,omitempty"`
+	// Candidates are the backups that could be taken, newest first, where there is a choice.
+	Candidates []Weighed `json:"candidates,omitempty"`
 	// Only are the collections that are restored, where it is not the whole database.
 	Only []string `json:"only,omitempty"`
 }
@@ -77,6 +80,8 @@ type PlanInput struct {
 	Attempt
 	Against  string   `json:"against,omitempty"` // id of the dump; empty where nothing could be read
 	Warnings []string `json:"warnings,omitempty"`
+	// Candidates are what ChooseBackup said of the backups that could be taken.
+	Candidates []Weighed `json:"candidates,omitempty"`
 }
 
 // DrawPlan counts by document what a restore would change, and gives that plan a code.
@@ -99,7 +104,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Only: in.Collections, Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings}
+	p := Plan{Only: in.Collections, Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings, Candidates: in.Candidates}
 	p.Backup.ID = in.Backup
 	if t.Application.Supervisor != nil {
 		p.Writers = t.Application.Supervisor.Programs
@@ -133,7 +138,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		now = keyCounts(t, live.Manifest)
 		state = digestOf(live.Manifest)
 		if p.Uncounted = len(live.Manifest.Unreadable); p.Uncounted > 0 {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("%d places of the database could not be read; what stands there is not counted.", p.Uncounted))
+			p.Warnings = append(p.Warnings, unread(live.Manifest.Unreadable))
 		}
 		if err := folder.PutJSON(radiusFile(in.Against), diff); err != nil {
 			return Plan{}, err
@@ -179,6 +184,26 @@ func only(s backup.Source, names []string) (backup.Source, error) {
 		return s, fmt.Errorf("backup %s has no collection %s", m.Name, strings.Join(missing, ", "))
 	}
 	return s, nil
+}
+
+// unreadShown bounds the places of a database that a plan names; the dump's manifest has them all.
+const unreadShown = 3
+
+// unread says what of the database could not be read.
+func unread(places []backup.Unreadable) string {
+	var named []string
+	for _, u := range places[:min(len(places), unreadShown)] {
+		where := u.Collection
+		if u.Range != "" {
+			where += " " + u.Range
+		}
+		named = append(named, fmt.Sprintf("%s (%s)", where, u.Error))
+	}
+	if more := len(places) - len(named); more > 0 {
+		named = append(named, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Sprintf("%s of the database could not be read, and what stands there is not counted: %s.",
+		words.Plural(int64(len(places)), "place", "places"), strings.Join(named, "; "))
 }
 
 // most lists the entries that a restore changes most, biggest first.

@@ -46,6 +46,8 @@ type Snapshot struct {
 	// DrillTimeout bounds one attempt of a drill's step.
 	DrillTimeout time.Duration `json:"drillTimeout,omitempty"`
 
+	Queries bool `json:"queries,omitempty"` // whether there are queries that hold on a sound database
+
 	Offsite bool `json:"offsite,omitempty"` // whether proven backups are copied to a bucket
 
 	PodLoss PodLossPolicy `json:"podLoss,omitzero"`
@@ -84,6 +86,7 @@ func (a *Target) LoadTarget(ctx context.Context, name string) (Snapshot, error) 
 		ReportWithin:  time.Duration(t.Policy.ReportWithin),
 		BackupTimeout: time.Duration(t.Backup.Timeout),
 		DrillTimeout:  time.Duration(t.Drill.Timeout),
+		Queries:       len(t.Verify.Queries) > 0,
 		Offsite:       a.Config.Storage.Offsite.URL != "",
 	}
 	p := t.PodLoss

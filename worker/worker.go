@@ -193,6 +193,7 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base, scratch
 		"UndoHalfSwaps":     data.UndoHalfSwaps,
 		"StageBackup":       data.StageBackup,
 		"ProveStaging":      data.ProveStaging,
+		"QueryStaging":      data.QueryStaging,
 		"DrawPlan":          data.DrawPlan,
 		"SwapCollections":   data.SwapCollections,
 		"RollBackSwap":      data.RollBackSwap,

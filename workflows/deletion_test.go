@@ -105,7 +105,7 @@ func TestDeletionPutsBackWhatWasNarrowedAndTellsNoOrganization(t *testing.T) {
 	s.at(2*time.Minute, func() { s.says(DoorDecide, Answer{Choice: CarryOn}, "") })
 	r := s.deletion(oneOrganization)
 	require.Equal(t, Recovered, r.Outcome, r.Summary)
-	require.Contains(t, r.Summary, "1,200 documents put back, 3 were made anew")
+	require.Contains(t, r.Summary, "1,200 documents put back (left out: 3 made anew), while")
 	require.EqualValues(t, 1200, r.Undelete.PutBack.Insert)
 	require.Equal(t, "Asha", r.Undelete.ApprovedBy)
 	require.Equal(t, []string{"org_1"}, s.narrowed[0].Organizations)

@@ -34,6 +34,10 @@ type world struct {
 	observed func(call int) string
 	// merged is what putting audit entries back comes to.
 	merged activities.Merged
+	// candidates and passedOver are what the choice of a backup says; unsound are the sentences that queries say of one.
+	candidates []activities.Weighed
+	passedOver []string
+	unsound    map[string][]string
 
 	mu    sync.Mutex
 	calls []string                        // names of the steps, in order
@@ -118,19 +122,25 @@ func (w *world) mockSteps() {
 		r.Kind = in.Kind
 		return r, w.hit("Dump " + in.Kind)
 	})
-	w.OnActivity(catalog.ChooseBackup, anything, anything).Return(func(_ context.Context, in activities.ChooseInput) (activities.BackupRef, error) {
+	w.OnActivity(catalog.ChooseBackup, anything, anything).Return(func(_ context.Context, in activities.ChooseInput) (activities.Chosen, error) {
 		if err := w.hit("ChooseBackup"); err != nil {
-			return activities.BackupRef{}, err
+			return activities.Chosen{}, err
 		}
+		chosen := activities.Chosen{Candidates: w.candidates, PassedOver: w.passedOver}
 		if in.Want != "" {
-			return ref(in.Want), nil
+			chosen.BackupRef = ref(in.Want)
+			return chosen, nil
 		}
 		for _, id := range []string{"newest", "older"} {
 			if !slices.Contains(in.Excluded, id) {
-				return ref(id), nil
+				chosen.BackupRef = ref(id)
+				return chosen, nil
 			}
 		}
-		return activities.BackupRef{}, final(activities.NoBackup, "no proven backup")
+		return activities.Chosen{}, final(activities.NoBackup, "no proven backup")
+	})
+	w.OnActivity(data.QueryStaging, anything, anything).Return(func(_ context.Context, at activities.Attempt) ([]string, error) {
+		return w.unsound[at.Backup], w.hit("QueryStaging")
 	})
 	w.OnActivity(catalog.CheckBackup, anything, anything).Return(func(_ context.Context, in activities.CheckInput) (activities.BackupRef, error) {
 		return ref(in.ID), w.hit("CheckBackup")
@@ -163,7 +173,7 @@ func (w *world) mockSteps() {
 	})
 	w.OnActivity(data.DrawPlan, anything, anything).Return(func(_ context.Context, in activities.PlanInput) (activities.Plan, error) {
 		p := w.plan
-		p.Backup = ref(in.Backup)
+		p.Backup, p.Candidates, p.Warnings = ref(in.Backup), in.Candidates, in.Warnings
 		if in.Against == "" {
 			p.RadiusKnown = false
 		}

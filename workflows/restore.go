@@ -102,6 +102,13 @@ type restore struct {
 	plan     activities.Plan
 	backup   activities.BackupRef
 	excluded []string // backups that failed, or that a person passed over
+	// candidates are the backups that could be taken; doubted says that a newer one was passed over because it may hold the
+	// damage, too, so that no policy approves what that costs.
+	candidates []activities.Weighed
+	doubted    bool
+	unsound    []string // backups on which a query did not hold, newest first
+	resigned   bool     // it holds on none: the newest of them is taken
+	passed     bool     // the staged backup is passed over, and the next one is taken
 	// what has been done, and so must be undone or said
 	leased  bool
 	cleared bool // no half-made swap of an earlier attempt is left
@@ -258,6 +265,9 @@ func (r *restore) stageAndPlan(ctx workflow.Context) (again bool, ended Outcome,
 	for _, s := range steps {
 		choice, err := r.settle(ctx, s.name, s.do, Retry, OtherBackup, GiveUp)
 		switch {
+		case r.passed && err == nil:
+			r.passed = false
+			return true, "", r.unstage(ctx)
 		case err != nil:
 			return false, "", err
 		case choice == OtherBackup:

@@ -87,7 +87,7 @@ func (r *asking) ask(ctx workflow.Context, question string, choices ...Choice) (
 func (r *restore) approval(ctx workflow.Context) (Answer, error) {
 	r.status.Plan = &r.plan
 	r.result.Plan = r.plan.Code
-	if auto := r.snap.AutoApprove; auto != nil && r.plan.Whole() &&
+	if auto := r.snap.AutoApprove; auto != nil && !r.doubted && r.plan.Whole() &&
 		r.plan.Radius.Added <= auto.MaxMissing && r.plan.Radius.Changed <= auto.MaxChanged {
 		a := Answer{Door: DoorApprove, Plan: r.plan.Code, By: "policy", Reason: fmt.Sprintf(
 			"the blast radius is within the policy: at most %d documents leave and %d change", auto.MaxMissing, auto.MaxChanged), At: workflow.Now(ctx).UTC()}

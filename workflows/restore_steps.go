@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,15 +50,25 @@ func (r *restore) chooseBackup(ctx workflow.Context) (string, error) {
 		return "", badInput(err)
 	}
 	for {
-		var chosen activities.BackupRef
+		var chosen activities.Chosen
+		want := r.in.Backup
+		if want == "" && r.resigned {
+			want = r.unsound[0]
+		}
 		err := workflow.ExecuteActivity(
 			long(ctx, r.snap.HostQueue, "Choose the newest proven backup from before the damage", 10*time.Minute),
 			catalog.ChooseBackup, activities.ChooseInput{
-				Attempt: r.attempt, Before: since, Want: r.in.Backup, Excluded: r.excluded,
+				Attempt: r.attempt, Before: since, Want: want, Excluded: r.excluded,
 			}).Get(ctx, &chosen)
+		if is(err, activities.NoBackup) && len(r.unsound) > 0 && !r.resigned {
+			r.resigned = true
+			r.warn("No backup passes the queries of `verify.queries`: the newest one is taken. Look closely before you approve.")
+			continue
+		}
 		if err != nil {
 			return "", err
 		}
+		r.weighed(chosen)
 		err = workflow.ExecuteActivity(
 			long(ctx, r.snap.HostQueue, "Check every byte of backup "+chosen.ID, longest),
 			catalog.CheckBackup, activities.CheckInput{Attempt: r.attempt, ID: chosen.ID}).Get(ctx, &r.backup)
@@ -138,14 +149,51 @@ func (r *restore) prove(ctx workflow.Context) (string, error) {
 	err := workflow.ExecuteActivity(
 		long(ctx, r.snap.HostQueue, "Read every staged document back and compare it with the backup", longest),
 		data.ProveStaging, r.attempt).Get(ctx, &proof)
-	return fmt.Sprintf("%s documents and %d indexes equal the backup's", count(proof.Documents), proof.Indexes), err
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s documents and %d indexes equal the backup's", count(proof.Documents), proof.Indexes), r.query(ctx)
+}
+
+// query asks the staged copy what holds on a sound database. Where it does not hold, the backup has the damage, too: the next one is
+// taken, unless a person named this one.
+func (r *restore) query(ctx workflow.Context) error {
+	if !r.snap.Queries {
+		return nil
+	}
+	var wrong []string
+	err := workflow.ExecuteActivity(long(ctx, r.snap.HostQueue, "Ask the staged copy what holds on a sound database", time.Hour),
+		data.QueryStaging, r.attempt).Get(ctx, &wrong)
+	if err != nil || len(wrong) == 0 {
+		return err
+	}
+	found := fmt.Sprintf("Backup %s does not look sound: %s.", r.backup.ID, strings.Join(wrong, "; "))
+	if r.in.Backup != "" || r.resigned {
+		r.warn(found)
+		return nil
+	}
+	r.warn(found + " It was passed over.")
+	r.unsound, r.excluded = append(r.unsound, r.backup.ID), append(r.excluded, r.backup.ID)
+	r.passed, r.doubted = true, true
+	return nil
+}
+
+// weighed notes what the choice was made from. What was passed over is said in every plan.
+func (r *restore) weighed(c activities.Chosen) {
+	r.candidates = c.Candidates
+	for _, why := range c.PassedOver {
+		r.doubted = true
+		if !slices.Contains(r.warnings, why) {
+			r.warn(why)
+		}
+	}
 }
 
 // drawPlan counts the blast radius by document.
 func (r *restore) drawPlan(ctx workflow.Context) (string, error) {
 	err := workflow.ExecuteActivity(
 		long(ctx, r.snap.HostQueue, "Draw the plan: what comes back, what changes, what leaves", time.Hour),
-		data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.emergency, Warnings: r.warnings}).Get(ctx, &r.plan)
+		data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.emergency, Warnings: r.warnings, Candidates: r.candidates}).Get(ctx, &r.plan)
 	return "", err
 }
 

@@ -115,6 +115,14 @@ func clip(s string, limit int) string {
 	return s[:max(cut, 0)] + more
 }
 
+// shorten keeps the beginning of a sentence.
+func shorten(s string, runes int) string {
+	if r := []rune(s); len(r) > runes {
+		return string(r[:runes-1]) + "…"
+	}
+	return s
+}
+
 func planMarkdown(p activities.Plan, limit int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### Plan `%s`\nPut back backup **%s** of %s: %s documents in %d collections.\n\n",
@@ -133,6 +141,14 @@ func planMarkdown(p activities.Plan, limit int) string {
 	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(&b, "❗ %s\n\n", w)
+	}
+	if slices.ContainsFunc(p.Candidates, func(c activities.Weighed) bool { return c.Doubtful }) {
+		b.WriteString("| Backup | Of | Documents | |\n|---|---|---:|---|\n")
+		for _, c := range p.Candidates {
+			verdict := map[bool]string{true: "❗ ", false: ""}[c.Doubtful]
+			fmt.Fprintf(&b, "| %s | %s | %s | %s%s |\n", c.ID, stamp(c.Time), count(c.Documents), verdict, cell(shorten(c.Why, 90)))
+		}
+		b.WriteString("\n")
 	}
 	if len(p.KeyCounts) > 0 {
 		b.WriteString("| Key count | Now | After |\n|---|---:|---:|\n")

@@ -95,7 +95,7 @@ func (u *undeletion) selected() activities.SelectedInput {
 func putBackNote(o undelete.Outcomes) string {
 	note := count(o.Insert) + " documents put back"
 	if left := o.LeftOut(); left != "" {
-		note += "; left out: " + left
+		note += " (left out: " + left + ")"
 	}
 	return note
 }

@@ -55,7 +55,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// shape is the content of a backup: documents by collection.
+// shape is the content of a backup: documents by collection. A collection named X@N is X, and all its documents have another content for another length of N.
 type shape map[string]int
 
 // usual is what the application's database looks like: n collections, of which a few have documents.
@@ -84,7 +84,8 @@ func files(t testing.TB, dir, database string, s shape) []backup.Collection {
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, database), 0o750))
 	var all []backup.Collection
 	for name, n := range s {
-		random := rand.New(rand.NewPCG(1, 2))
+		name, version, _ := strings.Cut(name, "@")
+		random := rand.New(rand.NewPCG(1, uint64(2+len(version))))
 		id, err := bson.Marshal(bson.D{{Key: "v", Value: 2}, {Key: "key", Value: bson.D{{Key: "_id", Value: 1}}}, {Key: "name", Value: "_id_"}})
 		require.NoError(t, err)
 		index, err := backup.NewIndex(id)

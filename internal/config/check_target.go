@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 func (c *checker) target(path string, t *Target) {
@@ -34,10 +36,32 @@ func (c *checker) target(path string, t *Target) {
 	c.monitor(path, t)
 	c.drill(path+".drill", t)
 	c.each(path+".verify.keyCounts", t.Verify.KeyCounts, "the name of a collection")
+	c.queries(path+".verify.queries", t.Verify.Queries)
 	c.policy(path+".policy", &t.Policy)
 	c.each(path+".alerts", t.Alerts, "an alert's name")
 	c.podLoss(path+".podLoss", t)
 	c.deletions(path+".deletions", t)
+}
+
+func (c *checker) queries(path string, list []Query) {
+	for i := range list {
+		q := &list[i]
+		at := fmt.Sprintf("%s[%d]", path, i)
+		c.required(at+".name", q.Name, "what it finds, in words, such as invoices without an organization")
+		c.required(at+".collection", q.Collection, "the name of a collection")
+		q.Parsed = bson.D{}
+		if q.Filter != "" {
+			if err := bson.UnmarshalExtJSON([]byte(q.Filter), false, &q.Parsed); err != nil {
+				c.wrong(at+".filter", `is not extended JSON (%v); expected a filter like '{"organization_id": null}'`, err)
+			}
+		}
+		switch {
+		case q.Min == nil && q.Max == nil:
+			c.wrong(at, "has neither min nor max; expected how many documents it finds at least, or at most, in a sound database")
+		case q.Min != nil && *q.Min < 0, q.Max != nil && *q.Max < 0, q.Min != nil && q.Max != nil && *q.Min > *q.Max:
+			c.wrong(at, "can never hold; expected 0 <= min <= max")
+		}
+	}
 }
 
 func (c *checker) database(path string, d *Database) {

@@ -2,7 +2,11 @@
 // and starts nothing.
 package config
 
-import "time"
+import (
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
 
 // Config is the whole of runbook.yaml.
 type Config struct {
@@ -182,9 +186,21 @@ type Drill struct {
 	Timeout  Duration `yaml:"timeout"`  // of one step; default 12h
 }
 
-// Verify names the collections whose counts people know: shown in plan, result and mail.
+// Verify names the collections whose counts people know: shown in plan, result and mail. Queries hold on a database that is sound.
 type Verify struct {
 	KeyCounts []string `yaml:"keyCounts"`
+	Queries   []Query  `yaml:"queries"`
+}
+
+// Query counts documents. Fewer or more than these say that the data is damaged.
+type Query struct {
+	Name       string `yaml:"name"` // in words, for people
+	Collection string `yaml:"collection"`
+	Filter     string `yaml:"filter"` // extended JSON; empty: every document
+	Min        *int64 `yaml:"min"`
+	Max        *int64 `yaml:"max"`
+
+	Parsed bson.D `yaml:"-"` // Filter
 }
 
 // Policy is what a playbook may do by itself, and how long it waits.

@@ -40,12 +40,22 @@ type Approval struct {
 	Added, Changed, Missing int64
 	Organizations           int // that lose or change something
 	KeyCounts               []KeyCount
+	Candidates              []Candidate // the backups that could be taken, newest first, where some may hold the damage, too
 	Warnings                []string
 
 	Asked     time.Time // since when the plan waits; zero where unknown
 	Deadline  time.Time // of the recovery time objective; zero where there is none
 	Escalated bool
 	Actions   []Action // those of the command line where empty
+}
+
+// Candidate is a backup that could be taken.
+type Candidate struct {
+	Backup    string
+	At        time.Time
+	Documents int64
+	Doubtful  bool // it may hold the damage, too
+	Why       string
 }
 
 // Approval renders the request to approve a plan, or its escalation.
