@@ -43,6 +43,9 @@ type Plan struct {
 	DrawnAt     time.Time  `json:"drawnAt"`
 	// Undelete is set where single documents are put back, beside what is there. Backup is then empty.
 	Undelete *UndeletePlan `json:"undelete,omitempty"`
+	// Newer is what the backup lacks because it is newer, of which merging back can bring back what users made; nil where there
+	// is none, or it is not known.
+	Newer *Newer `json:"newer,omitempty"`
 	// Only are the collections that are restored, where it is not the whole database.
 	Only []string `json:"only,omitempty"`
 }
@@ -130,6 +133,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 			}
 		}
 		p.ComeBack, p.MoveAside = diff.GoneCollections, diff.NewCollections
+		p.Newer = newerIn(t, diff)
 		now = keyCounts(t, live.Manifest)
 		state = digestOf(live.Manifest)
 		if p.Uncounted = len(live.Manifest.Unreadable); p.Uncounted > 0 {

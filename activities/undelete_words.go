@@ -72,6 +72,10 @@ func (p *Plan) question() string {
 	u := p.Undelete
 	text := fmt.Sprintf("Plan %s puts %d deleted documents back (%d of them dependants of others) while the application runs; nothing that stands there changes.",
 		p.Code, u.Insert, u.Dependants)
+	if u.Without != "" {
+		text = fmt.Sprintf("Plan %s brings %d documents back that are newer than backup %s, while the application runs; nothing that stands there changes. The damage may have made some of them: look at the counts by collection first.",
+			p.Code, u.Insert, u.Without)
+	}
 	if u.Filter != "" {
 		text += " Narrowed to: " + u.Filter + "."
 	}

@@ -82,6 +82,9 @@ const stepTell = "Tell the people on call"
 type deletion struct {
 	incident
 	in DeletionInput
+	// last is the step that follows once people are told, where something was written, and after does it; nil opens a report.
+	last  string
+	after func(workflow.Context)
 }
 
 // AccidentalDeletion is scenario C of the runbook: find what a user deleted by mistake, and put back exactly that, while the
@@ -111,7 +114,7 @@ func AccidentalDeletion(ctx workflow.Context, in DeletionInput) (IncidentResult,
 		err := asChild(ctx, snap, IncidentID(snap.Target), AccidentalDeletion, in, &result)
 		return result, err
 	}
-	d := &deletion{in: in, incident: incident{playbook: "AccidentalDeletion", snap: snap, cause: in.cause(), since: in.Since}}
+	d := &deletion{in: in, last: stepReport, incident: incident{playbook: "AccidentalDeletion", snap: snap, cause: in.cause(), since: in.Since}}
 	ctx, d.stop = workflow.WithCancel(ctx)
 	if err := d.setup(ctx, stepUndelete, stepUndelete, stepTell, stepReport); err != nil {
 		return IncidentResult{}, err
@@ -131,10 +134,13 @@ func (d *deletion) run(ctx workflow.Context, body UndeleteInput) (IncidentResult
 	d.begin(ctx, stepTell)
 	d.tellContacts(ctx)
 	d.end(ctx, stepTell, Done, "no organization is written to")
-	if d.result.Undelete.Wrote {
+	switch {
+	case !d.result.Undelete.Wrote:
+		d.end(ctx, d.last, Skipped, "nothing was changed")
+	case d.after != nil:
+		d.after(ctx)
+	default:
 		d.openReport(ctx)
-	} else {
-		d.end(ctx, stepReport, Skipped, "nothing was changed")
 	}
 	if closeErr := d.close(ctx); err == nil {
 		err = closeErr

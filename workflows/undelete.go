@@ -21,6 +21,10 @@ type UndeleteInput struct {
 	Backup string `json:"backup,omitempty"` // compare with this one; default all proven ones since From
 	Narrowing
 	Incident string `json:"incident,omitempty"` // set by the playbook that runs this as its child
+	// Newer puts back what is newer than the backup that an incident restored, from the safety dump of that incident, Of; default
+	// the newest one that has a safety dump. MergeBack sets it.
+	Newer bool   `json:"newer,omitempty"`
+	Of    string `json:"of,omitempty"`
 }
 
 // UnmarshalJSON refuses unknown fields.
@@ -37,24 +41,26 @@ const (
 
 // UndeleteResult is what came of putting documents back.
 type UndeleteResult struct {
-	Outcome    Outcome            `json:"outcome"`
-	Summary    string             `json:"summary"`
-	Incident   string             `json:"incident"`
-	Target     string             `json:"target"`
-	Plan       *activities.Plan   `json:"plan,omitempty"` // the approved one, or that of a dry run
-	ApprovedBy string             `json:"approvedBy,omitempty"`
-	Backups    []string           `json:"backups,omitempty"` // that were compared, newest first
-	Missing    int64              `json:"missing"`           // documents that stood in one of them and are absent
-	Audited    int64              `json:"audited"`           // of these an audit entry tells
-	PutBack    undelete.Outcomes  `json:"putBack"`           // Insert came back; the others were left as they stood
-	Verified   *undelete.Verified `json:"verified,omitempty"`
-	Undone     *undelete.Undone   `json:"undone,omitempty"`
-	Folder     string             `json:"folder,omitempty"` // of the lists of documents
-	BackAt     time.Time          `json:"backAt,omitzero"`  // proven to stand there
-	Wrote      bool               `json:"wrote,omitempty"`  // the inserting had begun
-	Answers    []Answer           `json:"answers,omitempty"`
-	Warnings   []string           `json:"warnings,omitempty"`
-	Groups     []undelete.Group   `json:"groups,omitempty"` // of a dry run: the largest ones
+	Outcome    Outcome          `json:"outcome"`
+	Summary    string           `json:"summary"`
+	Incident   string           `json:"incident"`
+	Target     string           `json:"target"`
+	Plan       *activities.Plan `json:"plan,omitempty"` // the approved one, or that of a dry run
+	ApprovedBy string           `json:"approvedBy,omitempty"`
+	Backups    []string         `json:"backups,omitempty"` // that were compared, newest first
+	// From says where what is newer was searched for: Backups is then its safety dump.
+	From     *activities.NewerSource `json:"from,omitempty"`
+	Missing  int64                   `json:"missing"` // documents that stood in one of them and are absent
+	Audited  int64                   `json:"audited"` // of these an audit entry tells
+	PutBack  undelete.Outcomes       `json:"putBack"` // Insert came back; the others were left as they stood
+	Verified *undelete.Verified      `json:"verified,omitempty"`
+	Undone   *undelete.Undone        `json:"undone,omitempty"`
+	Folder   string                  `json:"folder,omitempty"` // of the lists of documents
+	BackAt   time.Time               `json:"backAt,omitzero"`  // proven to stand there
+	Wrote    bool                    `json:"wrote,omitempty"`  // the inserting had begun
+	Answers  []Answer                `json:"answers,omitempty"`
+	Warnings []string                `json:"warnings,omitempty"`
+	Groups   []undelete.Group        `json:"groups,omitempty"` // of a dry run: the largest ones
 }
 
 // The steps of an undelete, in the words of the runbook.
@@ -119,7 +125,8 @@ func newUndeletion(ctx workflow.Context, snap activities.Snapshot, in UndeleteIn
 }
 
 func (u *undeletion) setup(ctx workflow.Context) error {
-	steps := []string{stepAudit, stepFind, stepNarrow, stepApprove, stepUndelete, stepReadBack, stepReview}
+	u.fixed = u.in.Newer
+	steps := []string{u.first().name, u.second().name, stepNarrow, stepApprove, stepUndelete, stepReadBack, stepReview}
 	if u.dry {
 		steps = steps[:3]
 	}
@@ -175,14 +182,8 @@ func (u *undeletion) run(ctx workflow.Context) (UndeleteResult, error) {
 func (u *undeletion) prepare(ctx workflow.Context) (Outcome, error) {
 	for {
 		other := false
-		for _, s := range []struct {
-			name string
-			do   func(workflow.Context) (string, error)
-		}{
-			{stepAudit, u.readAudit},
-			{stepFind, u.find},
-		} {
-			choice, err := u.settle(ctx, s.name, s.do, Retry, OtherBackup, GiveUp)
+		for _, s := range []searching{u.first(), u.second()} {
+			choice, err := u.settle(ctx, s.name, s.do, s.choices...)
 			if err != nil || choice == GiveUp {
 				return GaveUp, err
 			}
@@ -205,6 +206,30 @@ func (u *undeletion) prepare(ctx workflow.Context) (Outcome, error) {
 			return "", nil
 		}
 	}
+}
+
+// searching is one step of the search.
+type searching struct {
+	name    string
+	do      func(workflow.Context) (string, error)
+	choices []Choice
+}
+
+// first finds out where to search.
+func (u *undeletion) first() searching {
+	if u.in.Newer {
+		return searching{stepCheckSafety, u.checkSafety, []Choice{Retry, GiveUp}}
+	}
+	return searching{stepAudit, u.readAudit, []Choice{Retry, OtherBackup, GiveUp}}
+}
+
+// second searches.
+func (u *undeletion) second() searching {
+	s := searching{stepFind, u.find, u.first().choices}
+	if u.in.Newer {
+		s.name = stepFindNewer
+	}
+	return s
 }
 
 // readAudit chooses the backups to compare with, and reads what the audit logs tell of deletions before anything else is done.
@@ -249,13 +274,21 @@ func (u *undeletion) readAudit(ctx workflow.Context) (string, error) {
 }
 
 func (u *undeletion) search() activities.SearchInput {
-	return activities.SearchInput{Attempt: u.attempt, Backups: u.backups, Since: u.since}
+	in := activities.SearchInput{Attempt: u.attempt, Backups: u.backups, Since: u.since}
+	if from := u.result.From; from != nil {
+		in.Without, in.Collections = from.Backup.ID, from.Only
+	}
+	return in
 }
 
 // find compares the backups with the database.
 func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	var m activities.Missing
-	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Compare the backups with the database", longest),
+	doing := "Compare the backups with the database"
+	if u.in.Newer {
+		doing = "Search the safety dump for what neither the backup nor the database has"
+	}
+	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, doing, longest),
 		lost.FindMissing, u.search()).Get(ctx, &m)
 	if err != nil {
 		return "", err
@@ -265,12 +298,15 @@ func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	if u.dry {
 		u.result.Groups = m.Groups
 	}
-	if whole := forRestore(m, u.snap.Target); whole != "" {
+	if whole := forRestore(m, u.snap.Target, u.backups); whole != "" {
 		u.warn(whole)
 	}
 	if len(m.Unmapped) > 0 {
 		u.warn(fmt.Sprintf("Audit entries tell of deletions of %s, and no collection is known for that: name it in deletions.resources. Until then the backups alone tell what is missing there.",
 			strings.Join(sortedKeys(m.Unmapped), ", ")))
+	}
+	if u.in.Newer {
+		return fmt.Sprintf("%s documents in %d groups; %s more were made anew since", count(m.Documents), len(m.Groups)+m.More, count(m.Recreated)), nil
 	}
 	return fmt.Sprintf("%s documents in %d groups, audit entries tell of %s", count(m.Documents), len(m.Groups)+m.More, count(m.Audited)), nil
 }
@@ -322,6 +358,9 @@ func (u *undeletion) summary(ended Outcome) string {
 	case Recovered:
 		return fmt.Sprintf("%s, while the application went on. Nothing that stood there was changed.", putBackNote(u.result.PutBack))
 	case NothingMissing:
+		if u.in.Newer {
+			return "Nothing to bring back: what is newer in safety dump " + strings.Join(u.backups, ", ") + " is there, was made anew, has expired, or lies aside whole."
+		}
 		return "Nothing is missing: all that stood in " + strings.Join(u.backups, ", ") + " is there, was made anew, or has expired."
 	case Planned:
 		return fmt.Sprintf("A dry run: %s of %s missing documents would be put back. Nothing was written.",

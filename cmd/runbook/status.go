@@ -162,8 +162,14 @@ func (s targetStatus) write(w io.Writer) {
 
 // writeMissing is the table from which people narrow.
 func writeMissing(w io.Writer, m *activities.Missing) {
-	fmt.Fprintf(w, "\n%d documents stood in a backup and are absent now:\n", m.Documents)
-	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", "there at", "absent at", "documents", "audited")
+	from, to := "there at", "absent at"
+	if m.Without == "" {
+		fmt.Fprintf(w, "\n%d documents stood in a backup and are absent now:\n", m.Documents)
+	} else {
+		from, to = "made after", "made before"
+		fmt.Fprintf(w, "\n%d documents are newer than backup %s, and absent now:\n", m.Documents, m.Without)
+	}
+	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", from, to, "documents", "audited")
 	for _, g := range m.Groups {
 		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9d %9d\n", g.Collection, g.Organization,
 			g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), g.Documents, g.Audited)
@@ -175,10 +181,18 @@ func writeMissing(w io.Writer, m *activities.Missing) {
 
 func writeUndelete(w io.Writer, p *activities.Plan) {
 	u := p.Undelete
-	fmt.Fprintf(w, "\nPlan %s: put %d documents back, %d of them dependants of others, while the application runs\n", p.Code, u.Insert, u.Dependants)
+	if u.Without == "" {
+		fmt.Fprintf(w, "\nPlan %s: put %d documents back, %d of them dependants of others, while the application runs\n", p.Code, u.Insert, u.Dependants)
+	} else {
+		fmt.Fprintf(w, "\nPlan %s: bring %d documents back that are newer than backup %s, while the application runs\n", p.Code, u.Insert, u.Without)
+		fmt.Fprintln(w, "  The damage may have made some of them: look at the counts, and narrow to what is work.")
+	}
 	fmt.Fprintf(w, "  left as they stand: %d there already, %d newer, %d made anew, %d in conflict, %d expired\n", u.There, u.Newer, u.Recreated, u.Conflict, u.Expired)
 	for _, c := range u.Collections {
 		fmt.Fprintf(w, "  %-28s %9d\n", c.Collection, c.Insert)
+	}
+	for _, s := range u.Samples {
+		fmt.Fprintf(w, "  some of %s: %s\n", s.Collection, strings.Join(s.Documents, ", "))
 	}
 	for _, warning := range p.Warnings {
 		fmt.Fprintln(w, "  !", warning)
@@ -193,7 +207,11 @@ func writePlanned(w io.Writer, result map[string]any) {
 	if err != nil || json.Unmarshal(b, &r) != nil || r.Outcome != workflows.Planned || r.Undelete == nil {
 		return
 	}
-	writeMissing(w, &activities.Missing{Documents: r.Undelete.Missing, Groups: r.Undelete.Groups, Folder: r.Undelete.Folder})
+	found := activities.Missing{Documents: r.Undelete.Missing, Groups: r.Undelete.Groups, Folder: r.Undelete.Folder}
+	if from := r.Undelete.From; from != nil {
+		found.Without = from.Backup.ID
+	}
+	writeMissing(w, &found)
 	if p := r.Undelete.Plan; p != nil && p.Undelete != nil {
 		writeUndelete(w, p)
 	}

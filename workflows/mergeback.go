@@ -1,0 +1,117 @@
+package workflows
+
+import (
+	"fmt"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/battwheels/runbook/activities"
+)
+
+// MergeBackInput starts MergeBack. Every field may be left out: {} shows all that is newer in the newest safety dump.
+type MergeBackInput struct {
+	Target       string   `json:"target,omitempty"`
+	Incident     string   `json:"incident,omitempty"` // whose safety dump is read; default the newest that has one
+	Collections  []string `json:"collections,omitempty"`
+	Organization string   `json:"organization,omitempty"` // its id
+	DryRun       bool     `json:"dryRun,omitempty"`       // search and plan only: nothing is written, nobody is told
+	By           string   `json:"by,omitempty"`           // who started it
+	Reason       string   `json:"reason,omitempty"`
+}
+
+// UnmarshalJSON refuses unknown fields.
+func (in *MergeBackInput) UnmarshalJSON(b []byte) error {
+	type plain MergeBackInput
+	return decodeStrict(b, (*plain)(in))
+}
+
+// The steps of a merge, where they are not an undelete's.
+const (
+	stepCheckSafety = "Check the safety dump"
+	stepFindNewer   = "Find what is newer than the backup"
+	stepNoteMerge   = "Note it for the incident's report"
+)
+
+// MergeBack brings back what users made between the backup that a restore put back and the application's stop: it stands in that
+// incident's safety dump alone. Only documents come back of which neither the backup nor the database has the _id. What was
+// changed since the backup does not, because damage is a change, too.
+//
+// It is an incident of its own, while the application runs, and always asks: the damage may have inserted documents as well,
+// and only people can tell these from work. The body is Undelete's.
+func MergeBack(ctx workflow.Context, in MergeBackInput) (IncidentResult, error) {
+	snap, err := loadTarget(ctx, in.Target)
+	if err != nil {
+		return IncidentResult{}, err
+	}
+	in.Target = snap.Target
+	body := in.body()
+	id := workflow.GetInfo(ctx).WorkflowExecution.ID
+	if in.DryRun {
+		if id == IncidentID(snap.Target) {
+			return IncidentResult{}, badInput(fmt.Errorf("a dry run cannot be %s: an alert would join it, and start nothing; give it another workflow id", id))
+		}
+		return dryRun(ctx, snap, body)
+	}
+	if id != IncidentID(snap.Target) {
+		var result IncidentResult
+		err := asChild(ctx, snap, IncidentID(snap.Target), MergeBack, in, &result)
+		return result, err
+	}
+	d := &deletion{last: stepNoteMerge, incident: incident{playbook: "MergeBack", snap: snap, cause: in.Reason, unreported: true}}
+	d.after = d.noteMerge
+	ctx, d.stop = workflow.WithCancel(ctx)
+	if err := d.setup(ctx, stepUndelete, stepUndelete, stepTell, stepNoteMerge); err != nil {
+		return IncidentResult{}, err
+	}
+	return d.run(ctx, body)
+}
+
+func (in MergeBackInput) body() UndeleteInput {
+	return UndeleteInput{
+		Target: in.Target, Newer: true, Of: in.Incident, Narrowing: Narrowing{Collections: in.Collections, Organization: in.Organization},
+	}
+}
+
+// checkSafety finds the safety dump and the backup, and reads the dump to its end.
+func (u *undeletion) checkSafety(ctx workflow.Context) (string, error) {
+	var from activities.NewerSource
+	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Find the incident's safety dump, and check every byte of it", longest),
+		lost.CheckSafetyDump, activities.NewerInput{Attempt: u.attempt, Of: u.in.Of}).Get(ctx, &from)
+	if err != nil {
+		return "", err
+	}
+	u.result.From = &from
+	u.backups = []string{from.Safety.ID}
+	u.result.Backups = u.backups
+	if from.Safety.Unreadable > 0 {
+		u.warn(fmt.Sprintf("%d places of the database could not be read when %s was made: what stood there cannot come back.", from.Safety.Unreadable, from.Safety.ID))
+	}
+	return fmt.Sprintf("%s of %s, %s documents; backup %s was restored", from.Safety.ID, stamp(from.Safety.Time), count(from.Safety.Documents), from.Backup.ID), nil
+}
+
+// noteMerge lets the report of the incident in which the documents were lost tell that they came back.
+func (d *deletion) noteMerge(ctx workflow.Context) {
+	d.begin(ctx, stepNoteMerge)
+	u, info := d.result.Undelete, workflow.GetInfo(ctx).WorkflowExecution
+	in := activities.MergedBack{
+		Target: d.snap.Target, Incident: d.id, Of: u.From.Of, Outcome: string(u.Outcome), Summary: u.Summary, Safety: u.From.Safety.ID,
+		Plan: u.Plan.Code, ApprovedBy: u.ApprovedBy, Narrowed: u.Plan.Undelete.Filter, PutBack: u.PutBack, Undone: u.Undone, At: workflow.Now(ctx).UTC(),
+		Histories: []activities.Execution{{WorkflowID: info.ID, RunID: info.RunID}, {WorkflowID: RestoreID(d.snap.Target), RunID: d.runID}},
+	}
+	err := workflow.ExecuteActivity(onHost(ctx, d.snap.HostQueue, "Note it for the report of incident "+in.Of), records.NoteMergedBack, in).Get(ctx, nil)
+	if err != nil {
+		d.warn("The report of incident " + in.Of + " will not tell of this: " + explain(err))
+		d.end(ctx, stepNoteMerge, Failed, explain(err))
+		return
+	}
+	d.end(ctx, stepNoteMerge, Done, "the report of incident "+in.Of+" tells it when it is drawn again")
+}
+
+// newer says what users made after the backup, and how it can come back; empty where that is nothing.
+func (r *RestoreResult) newer() string {
+	if r.Newer == nil || r.Newer.Documents == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" %s documents are newer than the backup and stand in safety dump %s alone; to look at them and bring them back: runbook merge-back %s --incident %s",
+		count(r.Newer.Documents), r.SafetyDump, r.Target, r.Incident)
+}
