@@ -33,6 +33,7 @@ func (n *Newer) inWords(safety string) string {
 	return strings.Join(sentences, ". ") + "."
 }
 
+// listed names the first of those that have newer documents.
 func listed(list []NewerOf, more int) string {
 	var parts []string
 	for _, of := range list {
@@ -40,7 +41,8 @@ func listed(list []NewerOf, more int) string {
 			parts = append(parts, fmt.Sprintf("%s %s", of.Name, words.Number(of.Documents)))
 		}
 	}
-	if len(parts) > 0 && more > 0 {
+	// They are sorted: after one with none, only such follow.
+	if len(parts) == len(list) && more > 0 {
 		parts = append(parts, fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(parts, ", ")

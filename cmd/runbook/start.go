@@ -57,9 +57,9 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 				"MergeBack": workflows.MergeBackInput{
 					Target: target, Collections: deletion.Collections, Organization: deletion.Organization, DryRun: deletion.DryRun, By: by, Reason: reason,
 				},
-				"PodLoss":            workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
-				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
-				"RestoreDrill":       workflows.DrillInput{Target: target, Backup: backup},
+				"PodLoss":      workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
+				"Restore":      workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
+				"RestoreDrill": workflows.DrillInput{Target: target, Backup: backup},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				s := worker.Starter{Client: c, Config: cfg}
