@@ -10,6 +10,9 @@ import (
 	"slices"
 	"time"
 
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/config"
@@ -172,6 +175,7 @@ type MergedBack struct {
 	Target     string            `json:"target"`
 	Incident   string            `json:"incident"` // its own
 	Of         string            `json:"of"`       // the one in which they were lost
+	Report     string            `json:"report"`   // workflow id of that one's report
 	Outcome    string            `json:"outcome"`
 	Summary    string            `json:"summary"`
 	Safety     string            `json:"safety"`
@@ -187,13 +191,24 @@ type MergedBack struct {
 // mergedFile lies in the folder of the incident that merged documents back. The other one's may be sealed already.
 const mergedFile = "merged-back.json"
 
-// NoteMergedBack keeps what came of it, where the report of the incident in which the documents were lost looks for it.
-func (a *Incident) NoteMergedBack(_ context.Context, in MergedBack) error {
+// NoteMergedBack keeps what came of it, where the report of the incident in which the documents were lost looks for it, and says
+// whether that one is open, and so will be drawn again.
+func (a *Incident) NoteMergedBack(ctx context.Context, in MergedBack) (open bool, err error) {
 	folder, err := a.folder(in.Target, in.Incident)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return folder.PutJSON(mergedFile, in)
+	if err := folder.PutJSON(mergedFile, in); err != nil {
+		return false, err
+	}
+	d, err := a.Temporal.DescribeWorkflowExecution(ctx, in.Report, "")
+	if as[*serviceerror.NotFound](err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("see whether %s is open: %w", in.Report, err)
+	}
+	return d.GetWorkflowExecutionInfo().GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
 // mergedBack lists what was merged back after an incident, in the order of time.

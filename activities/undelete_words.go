@@ -15,6 +15,7 @@ type PutBack struct {
 	Backups  []string `json:"backups"`
 	Missing  int64    `json:"missing"`
 	Audited  int64    `json:"audited"`
+	Without  string   `json:"without,omitempty"` // of MergeBack: the backup than which they are newer
 	Narrowed string   `json:"narrowed,omitempty"`
 	undelete.Outcomes
 	Undone *undelete.Undone `json:"undone,omitempty"`
@@ -37,14 +38,23 @@ func citeUndelete(f *report.Facts, in DraftInput, spans []span) {
 	}
 	if in.Plan != "" {
 		text := fmt.Sprintf("%d deleted documents, put back beside what is there while the application ran.", p.Insert)
+		if p.Without != "" {
+			text = fmt.Sprintf("%d documents that are newer than backup %s, brought back beside what is there while the application ran.", p.Insert, p.Without)
+		}
 		if p.Narrowed != "" {
 			text += " Narrowed to: " + p.Narrowed + "."
 		}
 		f.Plan = &report.Plan{Code: in.Plan, Text: text, Event: last(spans, "PlanUndelete").event}
 	}
-	say(&f.Verified, "FindMissing", "The backups %s were read to their proven ends and compared with the database: %d documents that stood in one were absent; audit entries tell of %d of these.",
-		strings.Join(p.Backups, ", "), p.Missing, p.Audited)
-	say(&f.Verified, "VerifyUndelete", "Every document that was put back was read again and compared with the backup byte for byte.")
+	if p.Without != "" {
+		say(&f.Verified, "CheckSafetyDump", "Every file of the safety dump was compared with its SHA-256, and every document in it walked.")
+		say(&f.Verified, "FindMissing", "Safety dump %s was compared with backup %s and with the database: %d of its documents were in neither.",
+			strings.Join(p.Backups, ", "), p.Without, p.Missing)
+	} else {
+		say(&f.Verified, "FindMissing", "The backups %s were read to their proven ends and compared with the database: %d documents that stood in one were absent; audit entries tell of %d of these.",
+			strings.Join(p.Backups, ", "), p.Missing, p.Audited)
+	}
+	say(&f.Verified, "VerifyUndelete", "Every document that was put back was read again and compared with what was approved byte for byte.")
 	say(&f.Kept, "UndeleteDocuments", "%d documents were inserted, each named in the undo file before. Left as they stood: %d there already, %d with a newer document in their place, %d made anew, %d in conflict with a unique key, %d expired.",
 		p.Insert, p.There, p.Newer, p.Recreated, p.Conflict, p.Expired)
 	if u := p.Undone; u != nil {

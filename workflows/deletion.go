@@ -82,9 +82,8 @@ const stepTell = "Tell the people on call"
 type deletion struct {
 	incident
 	in DeletionInput
-	// last is the step that follows once people are told, where something was written, and after does it; nil opens a report.
-	last  string
-	after func(workflow.Context)
+	// note is what follows at once where something was written; nil is nothing.
+	note func(workflow.Context)
 }
 
 // AccidentalDeletion is scenario C of the runbook: find what a user deleted by mistake, and put back exactly that, while the
@@ -114,7 +113,7 @@ func AccidentalDeletion(ctx workflow.Context, in DeletionInput) (IncidentResult,
 		err := asChild(ctx, snap, IncidentID(snap.Target), AccidentalDeletion, in, &result)
 		return result, err
 	}
-	d := &deletion{in: in, last: stepReport, incident: incident{playbook: "AccidentalDeletion", snap: snap, cause: in.cause(), since: in.Since}}
+	d := &deletion{in: in, incident: incident{playbook: "AccidentalDeletion", snap: snap, cause: in.cause(), since: in.Since}}
 	ctx, d.stop = workflow.WithCancel(ctx)
 	if err := d.setup(ctx, stepUndelete, stepUndelete, stepTell, stepReport); err != nil {
 		return IncidentResult{}, err
@@ -131,14 +130,17 @@ func (d *deletion) run(ctx workflow.Context, body UndeleteInput) (IncidentResult
 	err := d.undelete(ctx, body)
 	// What follows tells people what happened, however it ended.
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	if d.note != nil {
+		d.note(ctx)
+	}
 	d.begin(ctx, stepTell)
 	d.tellContacts(ctx)
 	d.end(ctx, stepTell, Done, "no organization is written to")
 	switch {
 	case !d.result.Undelete.Wrote:
-		d.end(ctx, d.last, Skipped, "nothing was changed")
-	case d.after != nil:
-		d.after(ctx)
+		d.end(ctx, stepReport, Skipped, "nothing was changed")
+	case d.reportedIn != "":
+		d.end(ctx, stepReport, Skipped, "the report of incident "+d.reportedIn+" tells it")
 	default:
 		d.openReport(ctx)
 	}

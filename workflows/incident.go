@@ -57,8 +57,8 @@ type incident struct {
 	id       string
 	cause    string // what raised it, in a few words
 	since    Since  // when the damage began, where that is known
-	// unreported says that no report is opened: another incident's tells of this one.
-	unreported bool
+	// reportedIn is the incident whose report tells of this one, so that none is opened; empty where there is none.
+	reportedIn string
 	bodyStep   string // the step in whose place the child's steps are shown
 	status     Status
 	result     IncidentResult
@@ -216,7 +216,7 @@ func (i *incident) how() *activities.Ended {
 	}
 	if u := i.result.Undelete; u != nil {
 		due := i.result.DetectedAt.Add(i.snap.ReportWithin)
-		if i.unreported {
+		if i.reportedIn != "" {
 			due = time.Time{}
 		}
 		return &activities.Ended{

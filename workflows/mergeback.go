@@ -57,10 +57,10 @@ func MergeBack(ctx workflow.Context, in MergeBackInput) (IncidentResult, error) 
 		err := asChild(ctx, snap, IncidentID(snap.Target), MergeBack, in, &result)
 		return result, err
 	}
-	d := &deletion{last: stepNoteMerge, incident: incident{playbook: "MergeBack", snap: snap, cause: in.Reason, unreported: true}}
-	d.after = d.noteMerge
+	d := &deletion{incident: incident{playbook: "MergeBack", snap: snap, cause: in.Reason}}
+	d.note = d.noteMerge
 	ctx, d.stop = workflow.WithCancel(ctx)
-	if err := d.setup(ctx, stepUndelete, stepUndelete, stepTell, stepNoteMerge); err != nil {
+	if err := d.setup(ctx, stepUndelete, stepUndelete, stepNoteMerge, stepTell, stepReport); err != nil {
 		return IncidentResult{}, err
 	}
 	return d.run(ctx, body)
@@ -89,22 +89,33 @@ func (u *undeletion) checkSafety(ctx workflow.Context) (string, error) {
 	return fmt.Sprintf("%s of %s, %s documents; backup %s was restored", from.Safety.ID, stamp(from.Safety.Time), count(from.Safety.Documents), from.Backup.ID), nil
 }
 
-// noteMerge lets the report of the incident in which the documents were lost tell that they came back.
+// noteMerge lets the report of the incident in which the documents were lost tell that they came back, where it is still open.
+// Else this one gets a report of its own.
 func (d *deletion) noteMerge(ctx workflow.Context) {
-	d.begin(ctx, stepNoteMerge)
 	u, info := d.result.Undelete, workflow.GetInfo(ctx).WorkflowExecution
-	in := activities.MergedBack{
-		Target: d.snap.Target, Incident: d.id, Of: u.From.Of, Outcome: string(u.Outcome), Summary: u.Summary, Safety: u.From.Safety.ID,
-		Plan: u.Plan.Code, ApprovedBy: u.ApprovedBy, Narrowed: u.Plan.Undelete.Filter, PutBack: u.PutBack, Undone: u.Undone, At: workflow.Now(ctx).UTC(),
-		Histories: []activities.Execution{{WorkflowID: info.ID, RunID: info.RunID}, {WorkflowID: RestoreID(d.snap.Target), RunID: d.runID}},
-	}
-	err := workflow.ExecuteActivity(onHost(ctx, d.snap.HostQueue, "Note it for the report of incident "+in.Of), records.NoteMergedBack, in).Get(ctx, nil)
-	if err != nil {
-		d.warn("The report of incident " + in.Of + " will not tell of this: " + explain(err))
-		d.end(ctx, stepNoteMerge, Failed, explain(err))
+	if !u.Wrote {
+		d.end(ctx, stepNoteMerge, Skipped, "nothing was changed")
 		return
 	}
-	d.end(ctx, stepNoteMerge, Done, "the report of incident "+in.Of+" tells it when it is drawn again")
+	d.begin(ctx, stepNoteMerge)
+	in := activities.MergedBack{
+		Target: d.snap.Target, Incident: d.id, Of: u.From.Of, Report: ReportID(u.From.Of), Outcome: string(u.Outcome), Summary: u.Summary,
+		Safety: u.From.Safety.ID, Plan: u.Plan.Code, ApprovedBy: u.ApprovedBy, Narrowed: u.Plan.Undelete.Filter, PutBack: u.PutBack, Undone: u.Undone,
+		Histories: []activities.Execution{{WorkflowID: info.ID, RunID: info.RunID}, {WorkflowID: RestoreID(d.snap.Target), RunID: d.runID}},
+		At:        workflow.Now(ctx).UTC(),
+	}
+	var open bool
+	err := workflow.ExecuteActivity(onHost(ctx, d.snap.HostQueue, "Note it for the report of incident "+in.Of), records.NoteMergedBack, in).Get(ctx, &open)
+	switch {
+	case err != nil:
+		d.warn("The report of incident " + in.Of + " will not tell of this: " + explain(err))
+		d.end(ctx, stepNoteMerge, Failed, explain(err))
+	case open:
+		d.reportedIn = in.Of
+		d.end(ctx, stepNoteMerge, Done, "it will be in the report of incident "+in.Of)
+	default:
+		d.end(ctx, stepNoteMerge, Done, "the report of incident "+in.Of+" is not open any more")
+	}
 }
 
 // newer says what users made after the backup, and how it can come back; empty where that is nothing.

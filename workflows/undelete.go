@@ -384,6 +384,9 @@ func (r *UndeleteResult) report(d *activities.DraftInput) {
 		d.Restored = r.PutBack.Insert
 	}
 	d.Undelete = &activities.PutBack{Backups: r.Backups, Missing: r.Missing, Audited: r.Audited, Outcomes: r.PutBack, Undone: r.Undone, BackAt: r.BackAt}
+	if r.From != nil {
+		d.Undelete.Without = r.From.Backup.ID
+	}
 	if r.Plan != nil {
 		d.Plan, d.Undelete.Narrowed = r.Plan.Code, r.Plan.Undelete.Filter
 	}
