@@ -81,7 +81,20 @@ func largest(all []NewerOf) (few []NewerOf, more int) {
 		return cmp.Or(cmp.Compare(y.Documents, x.Documents), cmp.Compare(y.Changed, x.Changed), cmp.Compare(x.Name, y.Name))
 	})
 	few = all[:min(len(all), shown)]
+	for i := range few {
+		few[i].Name = shortName(few[i].Name)
+	}
 	return few, len(all) - len(few)
+}
+
+// mostNamed bounds a name that goes to the history, in runes: what damage has written may be long.
+const mostNamed = 120
+
+func shortName(name string) string {
+	if runes := []rune(name); len(runes) > mostNamed {
+		return string(runes[:mostNamed]) + "…"
+	}
+	return name
 }
 
 // NewerInput names the incident whose safety dump is read; empty means the newest one that has any.
@@ -112,11 +125,11 @@ func (a *Undelete) CheckSafetyDump(ctx context.Context, in NewerInput) (NewerSou
 		return e.Kind == backup.Safety && e.DuringIncident != "" && (in.Of == "" || e.DuringIncident == in.Of) && e.State != catalog.Incomplete
 	})
 	if i < 0 && in.Of == "" {
-		return NewerSource{}, badInput(fmt.Errorf("no incident of %s has a safety dump: there is nothing from which newer documents could come", in.Target))
+		return NewerSource{}, badInput(fmt.Errorf("no incident of %s has a safety dump on this host: there is nothing from which newer documents could come", in.Target))
 	}
 	if i < 0 {
 		return NewerSource{}, badInput(fmt.Errorf(
-			`incident %s of %s has no safety dump: "runbook backups list %s" shows those that there are`, in.Of, in.Target, in.Target))
+			`incident %s of %s has no safety dump on this host: "runbook backups list %s" shows those that there are`, in.Of, in.Target, in.Target))
 	}
 	out := NewerSource{Of: entries[i].DuringIncident}
 	restored, err := a.restoredIn(in.Target, out.Of, entries[i].Name)

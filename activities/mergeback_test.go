@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,7 @@ func TestTheStepsOfAMergeFromTheSafetyDumpToTheInsert(t *testing.T) {
 	require.Equal(t, w.backup, p.Undelete.Without)
 	require.Equal(t, []undelete.Sample{{Collection: "invoices", Documents: []string{"inv_10", "inv_12", "inv_14"}}}, p.Undelete.Samples,
 		"an _id that may be a person's address goes into no history")
+	require.Equal(t, []undelete.InOrganization{{Organization: "o1", Documents: 5}, {Organization: "o2", Documents: 5}}, p.Undelete.Organizations)
 	require.Contains(t, p.question(), "newer than backup "+w.backup)
 	w.do(a.PlanUndelete, PlanUndeleteInput{SearchInput: in, Filter: undelete.Filter{Collections: []string{"invoices"}}}, &p)
 
@@ -134,6 +136,9 @@ func TestALongListOfWhatIsNewerIsCut(t *testing.T) {
 	require.EqualValues(t, 300, n.Documents)
 	require.Contains(t, n.inWords("S"), "c24 24, c23 23")
 	require.Contains(t, n.inWords("S"), ", 14 more.")
+	d.Collections["rubbish"] = backup.Counts{Added: 99}
+	d.TenantsIn = map[string]map[string]backup.Counts{"rubbish": {strings.Repeat("\u00e4", 1<<20): {Added: 99}}}
+	require.Len(t, []rune(newerIn(config.Target{}, d).Organizations[0].Name), mostNamed+1, "what damage wrote does not fill the history")
 	require.Nil(t, newerIn(config.Target{}, backup.Diff{Collections: map[string]backup.Counts{"a": {Same: 9, Missing: 3}}}))
 }
 

@@ -55,6 +55,10 @@ func (a *Incident) citeMergedBack(ctx context.Context, f *report.Facts, folder i
 	if err != nil {
 		return 0, err
 	}
+	if n := in.Newer; len(all) == 0 && n != nil && n.Documents > 0 {
+		f.FollowUps = append(f.FollowUps, report.Statement{Text: fmt.Sprintf(
+			"What users made after the backup can come back, after a person has looked at it: runbook merge-back %s --incident %s", in.Target, in.Incident)})
+	}
 	for i, m := range all {
 		name := fmt.Sprintf("merge-back-%d", i+1)
 		var spans []span

@@ -92,12 +92,15 @@ type UndeletePlan struct {
 	Filter     string   `json:"filter"`            // how it was narrowed, in words
 	undelete.Outcomes
 	Collections []undelete.Previewed `json:"collections,omitempty"`
-	Samples     []undelete.Sample    `json:"samples,omitempty"` // of what is newer, some of each of Collections
-	Gone        []string             `json:"gone,omitempty"`
-	Related     undelete.Related     `json:"related"`
-	Behind      int                  `json:"behind,omitempty"` // counters that stand below a number in use
-	Lost        int64                `json:"lost,omitempty"`
-	File        string               `json:"file"` // the documents by their _id, each with what would become of it
+	// Of what is newer, some of each of Collections, and those organizations that have most of it.
+	Samples           []undelete.Sample         `json:"samples,omitempty"`
+	Organizations     []undelete.InOrganization `json:"organizations,omitempty"`
+	MoreOrganizations int                       `json:"moreOrganizations,omitempty"`
+	Gone              []string                  `json:"gone,omitempty"`
+	Related           undelete.Related          `json:"related"`
+	Behind            int                       `json:"behind,omitempty"` // counters that stand below a number in use
+	Lost              int64                     `json:"lost,omitempty"`
+	File              string                    `json:"file"` // the documents by their _id, each with what would become of it
 }
 
 // SelectedInput names the selection that was approved, by its digest.
@@ -192,6 +195,9 @@ func (a *Undelete) FindMissing(ctx context.Context, in SearchInput) (Missing, er
 		return Missing{}, typed(ctx, err)
 	}
 	groups := x.Groups.Largest[:min(len(x.Groups.Largest), mostGroups)]
+	for i := range groups {
+		groups[i].Organization = shortName(groups[i].Organization)
+	}
 	return Missing{
 		Documents: x.Documents, Bytes: x.Bytes, Audited: x.Audited, Recreated: f.Recreated, Expired: f.Expired, Lost: x.Lost,
 		Groups: groups, More: x.Groups.More + len(x.Groups.Largest) - len(groups),
@@ -227,9 +233,12 @@ func (a *Undelete) PlanUndelete(ctx context.Context, in PlanUndeleteInput) (Plan
 	})
 	u.Collections = u.Collections[:min(len(u.Collections), shown)]
 	if in.Without != "" {
-		if u.Samples, err = j.Samples(u.Collections); err != nil {
+		look, err := j.Look(u.Collections)
+		if err != nil {
 			return Plan{}, typed(ctx, err)
 		}
+		u.Samples, u.Organizations = look.Samples, look.Organizations[:min(len(look.Organizations), shown)]
+		u.MoreOrganizations = len(look.Organizations) - len(u.Organizations)
 	}
 	for _, c := range v.Counters {
 		u.Behind += count(c.Behind)

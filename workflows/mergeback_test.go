@@ -227,11 +227,12 @@ func TestARestoreSaysWhatIsNewerAndHowItComesBack(t *testing.T) {
 func TestTheStatusOfAMergeWarnsOfTheDamagesDocuments(t *testing.T) {
 	p := activities.Plan{Code: "MRG-001", Undelete: &activities.UndeletePlan{
 		Without: "restored", Outcomes: undelete.Outcomes{Insert: 7}, File: "/storage/preview.jsonl",
-		Collections: []undelete.Previewed{{Collection: "invoices", Outcomes: undelete.Outcomes{Insert: 7}}},
-		Samples:     []undelete.Sample{{Collection: "invoices", Documents: []string{"inv_1", "inv_7"}}},
+		Collections:   []undelete.Previewed{{Collection: "invoices", Outcomes: undelete.Outcomes{Insert: 7}}},
+		Organizations: []undelete.InOrganization{{Organization: "org_1", Documents: 5}, {Documents: 2}}, MoreOrganizations: 0,
+		Samples: []undelete.Sample{{Collection: "invoices", Documents: []string{"inv_1", "inv_7"}}},
 	}}
 	text := Status{Plan: &p, Asked: strings.Repeat("read ", 40)}.Markdown()
-	for _, want := range []string{"The damage may have made some of them", "newer than backup restored", "| invoices | inv_1, inv_7 |", "/storage/preview.jsonl"} {
+	for _, want := range []string{"The damage may have made some of them", "newer than backup restored", "| invoices | inv_1, inv_7 |", "| org_1 | 5 |", "| (none) | 2 |", "/storage/preview.jsonl"} {
 		require.Contains(t, text, want)
 	}
 	m := Status{Missing: &activities.Missing{Without: "restored", Documents: 9, TooMany: []string{"tickets"}}}.Markdown()

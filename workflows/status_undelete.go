@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,6 +88,16 @@ func undeleteMarkdown(p activities.Plan, limit int) string {
 	for _, c := range u.Collections {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", cell(c.Collection), count(c.Insert), count(c.There), count(c.Newer),
 			count(c.Recreated), count(c.Conflict), count(c.Expired))
+	}
+	if len(u.Organizations) > 0 {
+		b.WriteString("\n| Organization | Come back |\n|---|---:|\n")
+		const few = 6
+		for _, o := range u.Organizations[:min(len(u.Organizations), few)] {
+			fmt.Fprintf(&b, "| %s | %s |\n", cell(cmp.Or(o.Organization, "(none)")), count(o.Documents))
+		}
+		if more := len(u.Organizations) - few + u.MoreOrganizations; more > 0 {
+			fmt.Fprintf(&b, "| and more | %d |\n", more)
+		}
 	}
 	if len(u.Samples) > 0 {
 		b.WriteString("\n| Some of | |\n|---|---|\n")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -190,6 +191,12 @@ func writeUndelete(w io.Writer, p *activities.Plan) {
 	fmt.Fprintf(w, "  left as they stand: %d there already, %d newer, %d made anew, %d in conflict, %d expired\n", u.There, u.Newer, u.Recreated, u.Conflict, u.Expired)
 	for _, c := range u.Collections {
 		fmt.Fprintf(w, "  %-28s %9d\n", c.Collection, c.Insert)
+	}
+	for _, o := range u.Organizations {
+		fmt.Fprintf(w, "  of organization %-12s %9d\n", cmp.Or(o.Organization, "(none)"), o.Documents)
+	}
+	if u.MoreOrganizations > 0 {
+		fmt.Fprintf(w, "  and of %d more\n", u.MoreOrganizations)
 	}
 	for _, s := range u.Samples {
 		fmt.Fprintf(w, "  some of %s: %s\n", s.Collection, strings.Join(s.Documents, ", "))

@@ -1,7 +1,9 @@
 package undelete
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -13,12 +15,24 @@ type Sample struct {
 	Documents  []string `json:"documents"`
 }
 
+// InOrganization counts the documents of one organization that would be inserted; "" is of those that name none.
+type InOrganization struct {
+	Organization string `json:"organization,omitempty"`
+	Documents    int64  `json:"documents"`
+}
+
+// Look is what a person should see of a preview, beside its counts by collection, who does not know what is in it.
+type Look struct {
+	Samples       []Sample
+	Organizations []InOrganization // those with most documents first
+}
+
 // samplesOf is how many documents of a collection make a sample: the first that Preview met, the last, and some in between.
 const samplesOf = 3
 
-// Samples names some documents of each collection that Preview has counted, in its order.
-func (j Job) Samples(of []Previewed) ([]Sample, error) {
-	at, seen := map[string]map[int64]bool{}, map[string]int64{}
+// Look names some documents of each collection that Preview has counted, in its order, and counts all by organization.
+func (j Job) Look(of []Previewed) (Look, error) {
+	at, seen, organizations := map[string]map[int64]bool{}, map[string]int64{}, map[string]int64{}
 	for _, c := range of {
 		at[c.Collection] = map[int64]bool{}
 		for i := range int64(samplesOf) {
@@ -28,27 +42,34 @@ func (j Job) Samples(of []Previewed) ([]Sample, error) {
 	named := map[string][]string{}
 	for p, err := range lines[previewed](j.Dir, previewFile) {
 		if err != nil {
-			return nil, err
+			return Look{}, err
 		}
 		if p.Outcome != Insert {
 			continue
 		}
 		n := seen[p.Collection]
 		seen[p.Collection]++
+		organizations[p.Organization]++
 		if name := p.name(); at[p.Collection][n] && name != "" {
 			named[p.Collection] = append(named[p.Collection], name)
 		}
 	}
-	var out []Sample
+	var out Look
 	for _, c := range of {
 		if list := named[c.Collection]; len(list) > 0 {
-			out = append(out, Sample{c.Collection, list})
+			out.Samples = append(out.Samples, Sample{c.Collection, list})
 		}
 	}
+	for name, n := range organizations {
+		out.Organizations = append(out.Organizations, InOrganization{brief(name), n})
+	}
+	slices.SortFunc(out.Organizations, func(x, y InOrganization) int {
+		return cmp.Or(cmp.Compare(y.Documents, x.Documents), cmp.Compare(x.Organization, y.Organization))
+	})
 	return out, nil
 }
 
-// mostNamed bounds a name: what damage has written may be long.
+// mostNamed bounds a name, in runes: what damage has written may be long.
 const mostNamed = 40
 
 // name is how a document may be called where histories keep it: an _id of text may be a person's address.
@@ -57,8 +78,12 @@ func (p *previewed) name() string {
 	if name == "" {
 		name = impersonal(p.ID)
 	}
+	return brief(name)
+}
+
+func brief(name string) string {
 	if runes := []rune(name); len(runes) > mostNamed {
-		name = string(runes[:mostNamed]) + "…"
+		return string(runes[:mostNamed]) + "…"
 	}
 	return name
 }

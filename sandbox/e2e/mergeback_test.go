@@ -140,3 +140,51 @@ func (w *world) toldOnCall(texts ...string) {
 		require.Contains(w.t, strings.Join(strings.Fields(all.String()), " "), text)
 	}
 }
+
+// TestAMergeAfterARestoreOfOneCollectionIsTakenOutAgain is for a restore that no playbook of an incident ran: only what was newer in the
+// collection that was restored comes back, one answer takes it out again, and the merge has a report of its own.
+func TestAMergeAfterARestoreOfOneCollectionIsTakenOutAgain(t *testing.T) {
+	w := newWorld(t, related)
+	ctx := t.Context()
+	w.backup()
+	w.insert("tickets", 4, func(i int) bson.D { return bson.D{{Key: "_id", Value: i}, {Key: "organization_id", Value: "org_02"}} })
+	w.insert("invoices", 6, func(i int) bson.D {
+		return bson.D{{Key: "organization_id", Value: "org_02"}, {Key: "number", Value: int32(7000 + i)}}
+	})
+	run := w.run(restoring, "Restore", workflows.RestoreInput{Collections: []string{"invoices"}})
+	s := w.asked(restoring)
+	require.NoError(t, w.says(restoring, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
+	var restored workflows.RestoreResult
+	require.NoError(t, run.Get(ctx, &restored))
+	require.Equal(t, workflows.Recovered, restored.Outcome)
+	require.EqualValues(t, 6, restored.Newer.Documents)
+	_, err := w.db.Collection("tickets").DeleteOne(ctx, bson.D{{Key: "_id", Value: 2}}) // on purpose
+	require.NoError(t, err)
+	now := w.content()
+
+	run = w.run(incident, "MergeBack", workflows.MergeBackInput{})
+	s = w.await(incident, "no plan", func(s workflows.Status) bool { return s.Plan != nil && s.Asked != "" })
+	require.EqualValues(t, 6, s.Plan.Undelete.Insert, "the ticket was deleted, and its collection was never restored")
+	require.Equal(t, "org_02", s.Plan.Undelete.Organizations[0].Organization)
+	require.Equal(t, "7000", s.Plan.Undelete.Samples[0].Documents[0])
+	require.NoError(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
+	w.await(incident, "nobody is asked to look", func(s workflows.Status) bool { return len(s.Choices) > 0 })
+	require.Len(t, w.content(), len(now)+6)
+	require.NoError(t, w.says(incident, workflows.DoorDecide, workflows.Answer{Choice: workflows.RollBack}))
+	var r workflows.IncidentResult
+	require.NoError(t, run.Get(ctx, &r))
+	require.Equal(t, workflows.RolledBack, r.Outcome, r.Summary)
+	require.EqualValues(t, 6, r.Undelete.Undone.Removed)
+	require.Equal(t, now, w.content())
+	require.Equal(t, restored.Incident, r.Undelete.From.Of)
+
+	w.await(r.Report, "no draft", func(s workflows.Status) bool { return s.Asked != "" })
+	dir := filepath.Join(w.storage, "incidents", "battwheels", r.Incident)
+	everyStatementIsInAHistory(t, dir)
+	page, err := os.ReadFile(filepath.Join(dir, "report.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "| Playbook | MergeBack |")
+	require.Contains(t, string(page), "6 documents that are newer than backup")
+	require.Contains(t, string(page), "Safety dump "+restored.SafetyDump+" was compared with backup")
+	w.record("merge-back-rolled-back", restoring, "")
+}
