@@ -42,12 +42,14 @@ type NewerOf struct {
 }
 
 // newerIn counts what is newer in a dump of the database than in the backup with which it was compared.
-func newerIn(t config.Target, d backup.Diff) *Newer {
+func newerIn(t config.Target, live *backup.Manifest, d backup.Diff) *Newer {
 	var n Newer
 	organizations := map[string]NewerOf{}
 	for name, c := range d.Collections {
 		of := NewerOf{name, c.Added, c.Changed}
 		switch {
+		case live.Collection(name) == nil || live.Collection(name).Type != backup.TypeCollection: // a restore leaves time series alone
+			continue
 		case of.Documents+of.Changed == 0 || slices.Contains(t.Deletions.Volatile, name) || slices.ContainsFunc(t.AuditLogs, func(l config.AuditLog) bool { return l.Collection == name }):
 			continue
 		case slices.Contains(d.NewCollections, name):

@@ -126,11 +126,14 @@ func TestThePlanCountsWhatIsNewer(t *testing.T) {
 }
 
 func TestALongListOfWhatIsNewerIsCut(t *testing.T) {
-	d := backup.Diff{Collections: map[string]backup.Counts{}}
+	d, live := backup.Diff{Collections: map[string]backup.Counts{}}, &backup.Manifest{}
 	for i := range 25 {
+		live.Collections = append(live.Collections, backup.Collection{Name: fmt.Sprintf("c%02d", i), Type: backup.TypeCollection})
 		d.Collections[fmt.Sprintf("c%02d", i)] = backup.Counts{Added: int64(i)}
 	}
-	n := newerIn(config.Target{}, d)
+	live.Collections = append(live.Collections, backup.Collection{Name: "measurements", Type: backup.TypeTimeseries}, backup.Collection{Name: "rubbish", Type: backup.TypeCollection})
+	d.Collections["measurements"] = backup.Counts{Added: 1000}
+	n := newerIn(config.Target{}, live, d)
 	require.Len(t, n.Collections, shown)
 	require.Equal(t, 14, n.MoreCollections)
 	require.EqualValues(t, 300, n.Documents)
@@ -138,8 +141,8 @@ func TestALongListOfWhatIsNewerIsCut(t *testing.T) {
 	require.Contains(t, n.inWords("S"), ", 14 more.")
 	d.Collections["rubbish"] = backup.Counts{Added: 99}
 	d.TenantsIn = map[string]map[string]backup.Counts{"rubbish": {strings.Repeat("\u00e4", 1<<20): {Added: 99}}}
-	require.Len(t, []rune(newerIn(config.Target{}, d).Organizations[0].Name), mostNamed+1, "what damage wrote does not fill the history")
-	require.Nil(t, newerIn(config.Target{}, backup.Diff{Collections: map[string]backup.Counts{"a": {Same: 9, Missing: 3}}}))
+	require.Len(t, []rune(newerIn(config.Target{}, live, d).Organizations[0].Name), mostNamed+1, "what damage wrote does not fill the history")
+	require.Nil(t, newerIn(config.Target{}, live, backup.Diff{Collections: map[string]backup.Counts{"c01": {Same: 9, Missing: 3}}}))
 }
 
 // TestOnlyWhatWasRestoredIsMerged is for a restore of some collections: what was deleted in the others is no work that was lost.

@@ -133,7 +133,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 			}
 		}
 		p.ComeBack, p.MoveAside = diff.GoneCollections, diff.NewCollections
-		p.Newer = newerIn(t, diff)
+		p.Newer = newerIn(t, live.Manifest, diff)
 		now = keyCounts(t, live.Manifest)
 		state = digestOf(live.Manifest)
 		if p.Uncounted = len(live.Manifest.Unreadable); p.Uncounted > 0 {

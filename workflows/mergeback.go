@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -87,6 +88,23 @@ func (u *undeletion) checkSafety(ctx workflow.Context) (string, error) {
 		u.warn(fmt.Sprintf("%d places of the database could not be read when %s was made: what stood there cannot come back.", from.Safety.Unreadable, from.Safety.ID))
 	}
 	return fmt.Sprintf("%s of %s, %s documents; backup %s was restored", from.Safety.ID, stamp(from.Safety.Time), count(from.Safety.Documents), from.Backup.ID), nil
+}
+
+// notSearched names the collections of which nothing can come back in this way; empty where there are none.
+func notSearched(m activities.Missing) string {
+	names := sortedKeys(m.Skipped)
+	if len(names) == 0 {
+		return ""
+	}
+	const few = 5
+	var parts []string
+	for _, name := range names[:min(len(names), few)] {
+		parts = append(parts, name+" ("+m.Skipped[name]+")")
+	}
+	if more := len(names) - few; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return "Not searched: " + strings.Join(parts, ", ") + "."
 }
 
 // noteMerge lets the report of the incident in which the documents were lost tell that they came back, where it is still open.

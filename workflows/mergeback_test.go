@@ -149,11 +149,12 @@ func TestMergeBackAfterTheReportWasPostedGetsAReportOfItsOwn(t *testing.T) {
 
 func TestMergeBackSaysThatNothingIsNewer(t *testing.T) {
 	s := newMerging(t)
-	s.missing = activities.Missing{Without: "restored", Gone: []string{"rubbish"}}
+	s.missing = activities.Missing{Without: "restored", Gone: []string{"rubbish"}, Skipped: map[string]string{"log": "it is capped", "a": "x", "b": "x", "c": "x", "d": "x", "e": "x"}}
 	r := s.merge(MergeBackInput{})
 	require.Equal(t, NothingMissing, r.Outcome)
 	require.Contains(t, r.Summary, "what is newer in safety dump safety is there")
 	require.Contains(t, strings.Join(r.Undelete.Warnings, " "), "rubbish", "what lies aside whole is named")
+	require.Contains(t, strings.Join(r.Undelete.Warnings, " "), "Not searched: a (x), b (x), c (x), d (x), e (x), 1 more.")
 	require.Contains(t, strings.Join(r.Undelete.Warnings, " "), "runbook start Restore battwheels --backup safety --collection COLLECTION")
 }
 

@@ -301,6 +301,9 @@ func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	if whole := forRestore(m, u.snap.Target, u.backups); whole != "" {
 		u.warn(whole)
 	}
+	if left := notSearched(m); u.in.Newer && left != "" {
+		u.warn(left)
+	}
 	if len(m.Unmapped) > 0 {
 		u.warn(fmt.Sprintf("Audit entries tell of deletions of %s, and no collection is known for that: name it in deletions.resources. Until then the backups alone tell what is missing there.",
 			strings.Join(sortedKeys(m.Unmapped), ", ")))
