@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.temporal.io/sdk/client"
 
+	"github.com/battwheels/runbook/internal/mongotest"
 	"github.com/battwheels/runbook/workflows"
 )
 
@@ -187,4 +188,51 @@ func TestAMergeAfterARestoreOfOneCollectionIsTakenOutAgain(t *testing.T) {
 	require.Contains(t, string(page), "6 documents that are newer than backup")
 	require.Contains(t, string(page), "Safety dump "+restored.SafetyDump+" was compared with backup")
 	w.record("merge-back-rolled-back", restoring, "")
+}
+
+// TestAWorkerKilledWhileItMergesBackCarriesOn kills the worker with SIGKILL when it has written down what it is about to insert and the
+// server is at it. Another one finishes: each document is there once, byte for byte.
+func TestAWorkerKilledWhileItMergesBackCarriesOn(t *testing.T) {
+	w := newWorld(t)
+	if w.server == nil {
+		t.Skip("needs a server that can be told to be slow")
+	}
+	ctx := t.Context()
+	w.backup()
+	w.insert("tickets", 40, func(i int) bson.D {
+		return bson.D{{Key: "organization_id", Value: "org_02"}, {Key: "number", Value: i}}
+	})
+	want := w.content()
+	run := w.run(restoring, "Restore", workflows.RestoreInput{})
+	s := w.asked(restoring)
+	require.NoError(t, w.says(restoring, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
+	require.NoError(t, run.Get(ctx, nil))
+	require.Len(t, w.content(), len(want)-40)
+	w.end()
+	first := w.spawn()
+	run = w.run(incident, "MergeBack", workflows.MergeBackInput{})
+	s = w.await(incident, "no plan", func(s workflows.Status) bool { return s.Plan != nil && s.Asked != "" })
+	slow := w.server.Fail(mongotest.Fault{Command: "insert", Delay: time.Second})
+	require.NoError(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
+	require.Eventually(t, func() bool {
+		files, err := filepath.Glob(filepath.Join(w.storage, "incidents", "battwheels", "*", "undelete", "undo.jsonl"))
+		if err != nil || len(files) != 1 {
+			return false
+		}
+		b, err := os.ReadFile(files[0])
+		return err == nil && strings.Contains(string(b), `"intent"`)
+	}, time.Minute, 5*time.Millisecond, "nothing is about to be inserted")
+	w.kill(first)
+	slow.Lift()
+	second := w.spawn()
+	defer w.kill(second)
+	w.await(incident, "nobody is asked to look", func(s workflows.Status) bool { return len(s.Choices) > 0 })
+	require.Equal(t, want, w.content())
+	require.NoError(t, w.says(incident, workflows.DoorDecide, workflows.Answer{Choice: workflows.CarryOn}))
+	var r workflows.IncidentResult
+	require.NoError(t, run.Get(ctx, &r))
+	require.Equal(t, workflows.Recovered, r.Outcome, r.Summary)
+	require.EqualValues(t, 40, r.Undelete.PutBack.Insert)
+	require.True(t, r.Undelete.Verified.Whole)
+	require.Equal(t, want, w.content())
 }
