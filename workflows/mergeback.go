@@ -73,6 +73,30 @@ func (in MergeBackInput) body() UndeleteInput {
 	}
 }
 
+// searching is one step of the search.
+type searching struct {
+	name    string
+	do      func(workflow.Context) (string, error)
+	choices []Choice
+}
+
+// first finds out where to search.
+func (u *undeletion) first() searching {
+	if u.in.Newer {
+		return searching{stepCheckSafety, u.checkSafety, []Choice{Retry, GiveUp}}
+	}
+	return searching{stepAudit, u.readAudit, []Choice{Retry, OtherBackup, GiveUp}}
+}
+
+// second searches.
+func (u *undeletion) second() searching {
+	s := searching{stepFind, u.find, u.first().choices}
+	if u.in.Newer {
+		s.name = stepFindNewer
+	}
+	return s
+}
+
 // checkSafety finds the safety dump and the backup, and reads the dump to its end.
 func (u *undeletion) checkSafety(ctx workflow.Context) (string, error) {
 	var from activities.NewerSource

@@ -92,7 +92,7 @@ type undeletion struct {
 	result  UndeleteResult
 }
 
-// Undelete is the body of AccidentalDeletion: it searches, asks and puts back. It runs as restore/TARGET, like every body that
+// Undelete is the body of AccidentalDeletion and MergeBack: it searches, asks and puts back. It runs as restore/TARGET, like every body that
 // writes to a target's data, so that two can never work on one target.
 func Undelete(ctx workflow.Context, in UndeleteInput) (UndeleteResult, error) {
 	if _, err := in.filter(); err != nil {
@@ -206,30 +206,6 @@ func (u *undeletion) prepare(ctx workflow.Context) (Outcome, error) {
 			return "", nil
 		}
 	}
-}
-
-// searching is one step of the search.
-type searching struct {
-	name    string
-	do      func(workflow.Context) (string, error)
-	choices []Choice
-}
-
-// first finds out where to search.
-func (u *undeletion) first() searching {
-	if u.in.Newer {
-		return searching{stepCheckSafety, u.checkSafety, []Choice{Retry, GiveUp}}
-	}
-	return searching{stepAudit, u.readAudit, []Choice{Retry, OtherBackup, GiveUp}}
-}
-
-// second searches.
-func (u *undeletion) second() searching {
-	s := searching{stepFind, u.find, u.first().choices}
-	if u.in.Newer {
-		s.name = stepFindNewer
-	}
-	return s
 }
 
 // readAudit chooses the backups to compare with, and reads what the audit logs tell of deletions before anything else is done.
