@@ -270,6 +270,10 @@ func done(in TellInput, link string) mail.Done {
 	}
 	d.Backup, d.BackupAt, d.Restored, d.Left, d.SafetyDump = e.Backup, e.BackupAt, e.Restored, e.Lost, e.SafetyDump
 	d.Downtime, d.RTO, d.RTOTarget, d.RPO, d.RPOTarget = e.Downtime, e.RTO, e.RTOTarget, e.RPO, e.RPOTarget
+	if e.Newer != nil {
+		d.Newer = e.Newer.inWords(e.SafetyDump)
+		d.MergeBack = e.Newer.Documents > 0
+	}
 	d.Mails = &mail.Tally{Sent: e.MailsSent, Failed: e.MailsUndeliverable, Unknown: e.MailsUnknown}
 	d.Warnings, d.ReportDue, d.Report = e.Warnings, e.ReportDue, in.Draft
 	for _, k := range e.KeyCounts {

@@ -59,6 +59,7 @@ type Ended struct {
 	RTOTarget          time.Duration `json:"rtoTarget"`
 	RPO                time.Duration `json:"rpo"`
 	RPOTarget          time.Duration `json:"rpoTarget"`
+	Newer              *Newer        `json:"newer,omitempty"` // than the backup, and in SafetyDump alone
 	KeyCounts          []KeyCount    `json:"keyCounts,omitempty"`
 	MailsSent          int           `json:"mailsSent"`
 	MailsUndeliverable int           `json:"mailsUndeliverable"`
@@ -150,6 +151,7 @@ type DraftInput struct {
 	Restored           int64         `json:"restored"`
 	Lost               int64         `json:"lost"`
 	AuditMerged        int64         `json:"auditMerged"`
+	Newer              *Newer        `json:"newer,omitempty"`
 	KeyCounts          []KeyCount    `json:"keyCounts,omitempty"`
 	RPO                time.Duration `json:"rpo"`
 	RTO                time.Duration `json:"rto"`

@@ -46,6 +46,9 @@ type Plan struct {
 	Undelete *UndeletePlan `json:"undelete,omitempty"`
 	// Candidates are the backups that could be taken, newest first, where there is a choice.
 	Candidates []Weighed `json:"candidates,omitempty"`
+	// Newer is what the backup lacks because it is newer, of which merging back can bring back what users made; nil where there
+	// is none, or it is not known.
+	Newer *Newer `json:"newer,omitempty"`
 	// Only are the collections that are restored, where it is not the whole database.
 	Only []string `json:"only,omitempty"`
 }
@@ -135,6 +138,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 			}
 		}
 		p.ComeBack, p.MoveAside = diff.GoneCollections, diff.NewCollections
+		p.Newer = newerIn(t, live.Manifest, diff)
 		now = keyCounts(t, live.Manifest)
 		state = digestOf(live.Manifest)
 		if p.Uncounted = len(live.Manifest.Unreadable); p.Uncounted > 0 {

@@ -37,30 +37,19 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 	var all told
 	events := 0
 	for _, e := range in.Histories {
-		h, err := history(ctx, a.Temporal, e)
+		name, _, _ := strings.Cut(e.WorkflowID, "/")
+		this, n, err := a.take(ctx, &f, folder, name, e)
 		if err != nil {
 			return Draft{}, err
-		}
-		name, _, _ := strings.Cut(e.WorkflowID, "/")
-		this := timeline(name, h)
-		for _, l := range this.lines {
-			f.Timeline = append(f.Timeline, report.Event{At: l.at, ID: l.event, Text: l.text})
 		}
 		all.spans, all.said = append(all.spans, this.spans...), append(all.said, this.said...)
-		events += len(h.GetEvents())
-		data, err := exported(h)
-		if err != nil {
-			return Draft{}, fmt.Errorf("export history of %s: %w", e.WorkflowID, err)
-		}
-		if err := folder.WriteFile("history-"+name+".json", data); err != nil {
-			return Draft{}, err
-		}
-		kept := report.History{Name: name, WorkflowID: e.WorkflowID, RunID: e.RunID}
-		if a.Link != nil {
-			kept.URL = a.Link(e.WorkflowID, e.RunID)
-		}
-		f.Histories = append(f.Histories, kept)
+		events += n
 	}
+	n, err := a.citeMergedBack(ctx, &f, folder, in)
+	if err != nil {
+		return Draft{}, err
+	}
+	events += n
 	slices.SortStableFunc(f.Timeline, func(x, y report.Event) int { return x.At.Compare(y.At) })
 	spans := all.spans
 	cite(&f, in, spans)
@@ -99,6 +88,31 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 		return Draft{}, err
 	}
 	return Draft{Markdown: folder.Path(reportMarkdown), HTML: folder.Path(reportHTML), Events: events}, nil
+}
+
+// take exports a history to the incident's folder under a short name, and adds it to the report's timeline and evidence.
+func (a *Incident) take(ctx context.Context, f *report.Facts, folder incident.Folder, name string, e Execution) (told, int, error) {
+	h, err := history(ctx, a.Temporal, e)
+	if err != nil {
+		return told{}, 0, err
+	}
+	data, err := exported(h)
+	if err != nil {
+		return told{}, 0, fmt.Errorf("export history of %s: %w", e.WorkflowID, err)
+	}
+	if err := folder.WriteFile("history-"+name+".json", data); err != nil {
+		return told{}, 0, err
+	}
+	this := timeline(name, h)
+	for _, l := range this.lines {
+		f.Timeline = append(f.Timeline, report.Event{At: l.at, ID: l.event, Text: l.text})
+	}
+	kept := report.History{Name: name, WorkflowID: e.WorkflowID, RunID: e.RunID}
+	if a.Link != nil {
+		kept.URL = a.Link(e.WorkflowID, e.RunID)
+	}
+	f.Histories = append(f.Histories, kept)
+	return this, len(h.GetEvents()), nil
 }
 
 // facts are what the playbook itself knows.
@@ -172,6 +186,9 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 			continue
 		}
 		f.Kept = append(f.Kept, report.Statement{Text: cmp.Or(what[dump.Kind], "Dump: ") + dump.ID, Event: s.event})
+	}
+	if n := in.Newer; n != nil {
+		say(&f.Kept, "DrawPlan", n.inWords(in.SafetyDump))
 	}
 	if in.AuditMerged > 0 {
 		say(&f.Kept, "MergeAuditLogs", fmt.Sprintf("%d audit entries newer than the backup were put back.", in.AuditMerged))

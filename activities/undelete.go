@@ -39,6 +39,9 @@ type SearchInput struct {
 	Attempt
 	Backups []string  `json:"backups"`
 	Since   time.Time `json:"since,omitzero"` // of ReadDeletions: older entries are passed over
+	// Without is the backup that was restored, where Backups is the safety dump that was taken before: only what is newer than
+	// it is searched for. Attempt.Collections are then those that were restored.
+	Without string `json:"without,omitempty"`
 }
 
 // DeletionsRead is what the audit logs tell of deletions. The entries themselves lie in the incident's folder.
@@ -67,6 +70,7 @@ type Missing struct {
 	Skipped   map[string]string `json:"skipped,omitempty"`
 	Unmapped  map[string]int64  `json:"unmapped,omitempty"` // deletions by resource types that belong to no known collection
 	Folder    string            `json:"folder"`             // where the lists lie
+	Without   string            `json:"without,omitempty"`  // of SearchInput: what is listed is newer than this backup
 }
 
 // PlanUndeleteInput says which of the missing documents are to come back.
@@ -83,15 +87,20 @@ type UndeletePlan struct {
 	Earlier    int64    `json:"earlier,omitempty"` // dependants left out because they vanished earlier
 	Snapshots  int64    `json:"snapshots,omitempty"`
 	Tenants    int      `json:"tenants,omitempty"`
-	Backups    []string `json:"backups"` // that were compared
-	Filter     string   `json:"filter"`  // how it was narrowed, in words
+	Backups    []string `json:"backups"`           // that were compared
+	Without    string   `json:"without,omitempty"` // of SearchInput: what comes back is newer than this backup
+	Filter     string   `json:"filter"`            // how it was narrowed, in words
 	undelete.Outcomes
 	Collections []undelete.Previewed `json:"collections,omitempty"`
-	Gone        []string             `json:"gone,omitempty"`
-	Related     undelete.Related     `json:"related"`
-	Behind      int                  `json:"behind,omitempty"` // counters that stand below a number in use
-	Lost        int64                `json:"lost,omitempty"`
-	File        string               `json:"file"` // the documents by their _id, each with what would become of it
+	// Of what is newer, some of each of Collections, and those organizations that have most of it.
+	Samples           []undelete.Sample         `json:"samples,omitempty"`
+	Organizations     []undelete.InOrganization `json:"organizations,omitempty"`
+	MoreOrganizations int                       `json:"moreOrganizations,omitempty"`
+	Gone              []string                  `json:"gone,omitempty"`
+	Related           undelete.Related          `json:"related"`
+	Behind            int                       `json:"behind,omitempty"` // counters that stand below a number in use
+	Lost              int64                     `json:"lost,omitempty"`
+	File              string                    `json:"file"` // the documents by their _id, each with what would become of it
 }
 
 // SelectedInput names the selection that was approved, by its digest.
@@ -173,7 +182,11 @@ func (a *Undelete) FindMissing(ctx context.Context, in SearchInput) (Missing, er
 		return Missing{}, err
 	}
 	defer stop()
-	f, err := j.Find(ctx, undelete.FindOptions{})
+	o, err := a.findOptions(ctx, in)
+	if err != nil {
+		return Missing{}, err
+	}
+	f, err := j.Find(ctx, o)
 	if err != nil {
 		return Missing{}, typed(ctx, err)
 	}
@@ -182,10 +195,13 @@ func (a *Undelete) FindMissing(ctx context.Context, in SearchInput) (Missing, er
 		return Missing{}, typed(ctx, err)
 	}
 	groups := x.Groups.Largest[:min(len(x.Groups.Largest), mostGroups)]
+	for i := range groups {
+		groups[i].Organization = shortName(groups[i].Organization)
+	}
 	return Missing{
 		Documents: x.Documents, Bytes: x.Bytes, Audited: x.Audited, Recreated: f.Recreated, Expired: f.Expired, Lost: x.Lost,
 		Groups: groups, More: x.Groups.More + len(x.Groups.Largest) - len(groups),
-		Gone: f.Gone, TooMany: f.TooMany, Skipped: f.Skipped, Unmapped: x.Unmapped, Folder: j.Dir,
+		Gone: f.Gone, TooMany: f.TooMany, Skipped: f.Skipped, Unmapped: x.Unmapped, Folder: j.Dir, Without: in.Without,
 	}, nil
 }
 
@@ -209,13 +225,21 @@ func (a *Undelete) PlanUndelete(ctx context.Context, in PlanUndeleteInput) (Plan
 	}
 	u := &UndeletePlan{
 		Selection: s.Digest, Documents: s.Documents, Dependants: s.Dependants, Earlier: s.Earlier, Snapshots: s.Snapshots, Tenants: s.Organizations,
-		Backups: in.Backups, Filter: inWords(in.Filter), Outcomes: v.Total, Gone: v.Gone, Related: v.Related, Lost: v.Lost,
+		Backups: in.Backups, Without: in.Without, Filter: inWords(in.Filter), Outcomes: v.Total, Gone: v.Gone, Related: v.Related, Lost: v.Lost,
 		File: filepath.Join(j.Dir, v.File),
 	}
 	u.Collections = slices.SortedFunc(slices.Values(v.Collections), func(x, y undelete.Previewed) int {
 		return cmp.Or(cmp.Compare(y.Insert, x.Insert), cmp.Compare(x.Collection, y.Collection))
 	})
 	u.Collections = u.Collections[:min(len(u.Collections), shown)]
+	if in.Without != "" {
+		look, err := j.Look(u.Collections)
+		if err != nil {
+			return Plan{}, typed(ctx, err)
+		}
+		u.Samples, u.Organizations = look.Samples, look.Organizations[:min(len(look.Organizations), shown)]
+		u.MoreOrganizations = len(look.Organizations) - len(u.Organizations)
+	}
 	for _, c := range v.Counters {
 		u.Behind += count(c.Behind)
 	}

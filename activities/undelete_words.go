@@ -16,6 +16,7 @@ type PutBack struct {
 	Backups  []string `json:"backups"`
 	Missing  int64    `json:"missing"`
 	Audited  int64    `json:"audited"`
+	Without  string   `json:"without,omitempty"` // of MergeBack: the backup than which they are newer
 	Narrowed string   `json:"narrowed,omitempty"`
 	undelete.Outcomes
 	Undone *undelete.Undone `json:"undone,omitempty"`
@@ -38,14 +39,23 @@ func citeUndelete(f *report.Facts, in DraftInput, spans []span) {
 	}
 	if in.Plan != "" {
 		text := words.Number(p.Insert) + " deleted documents, put back beside what is there while the application ran."
+		if p.Without != "" {
+			text = fmt.Sprintf("%s documents that are newer than backup %s, brought back beside what is there while the application ran.", words.Number(p.Insert), p.Without)
+		}
 		if p.Narrowed != "" {
 			text += " Narrowed to: " + p.Narrowed + "."
 		}
 		f.Plan = &report.Plan{Code: in.Plan, Text: text, Event: last(spans, "PlanUndelete").event}
 	}
-	say(&f.Verified, "FindMissing", "The backups %s were read to their proven ends and compared with the database: %s documents that stood in one were absent; audit entries tell of %s of these.",
-		strings.Join(p.Backups, ", "), words.Number(p.Missing), words.Number(p.Audited))
-	say(&f.Verified, "VerifyUndelete", "Every document that was put back was read again and compared with the backup byte for byte.")
+	if p.Without != "" {
+		say(&f.Verified, "CheckSafetyDump", "Every file of the safety dump was compared with its SHA-256, and every document in it walked.")
+		say(&f.Verified, "FindMissing", "Safety dump %s was compared with backup %s and with the database: %s of its documents were in neither.",
+			strings.Join(p.Backups, ", "), p.Without, words.Number(p.Missing))
+	} else {
+		say(&f.Verified, "FindMissing", "The backups %s were read to their proven ends and compared with the database: %s documents that stood in one were absent; audit entries tell of %s of these.",
+			strings.Join(p.Backups, ", "), words.Number(p.Missing), words.Number(p.Audited))
+	}
+	say(&f.Verified, "VerifyUndelete", "Every document that was put back was read again and compared with what was approved byte for byte.")
 	inserted := words.Number(p.Insert) + " documents were inserted, each named in the undo file before."
 	if left := p.LeftOut(); left != "" {
 		inserted += " Left out: " + left + "."
@@ -77,6 +87,10 @@ func (p *Plan) question() string {
 	u := p.Undelete
 	text := fmt.Sprintf("Plan %s puts %s deleted documents back (%s of them dependants of others) while the application runs; nothing that stands there changes.",
 		p.Code, words.Number(u.Insert), words.Number(u.Dependants))
+	if u.Without != "" {
+		text = fmt.Sprintf("Plan %s brings %s documents back that are newer than backup %s, while the application runs; nothing that stands there changes. The damage may have made some of them: look at the counts by collection first.",
+			p.Code, words.Number(u.Insert), u.Without)
+	}
 	if u.Filter != "" {
 		text += " Narrowed to: " + u.Filter + "."
 	}

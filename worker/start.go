@@ -76,6 +76,7 @@ func (s *Starter) echoes(ctx context.Context, id string, a alert.Alert) (bool, e
 func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (client.WorkflowRun, error) {
 	id := map[string]string{
 		"AccidentalDeletion": workflows.IncidentID(target),
+		"MergeBack":          workflows.IncidentID(target),
 		"DatabaseCorruption": workflows.IncidentID(target),
 		"PodLoss":            workflows.IncidentID(target),
 		"Restore":            workflows.RestoreID(target),
@@ -84,9 +85,12 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		"RestoreDrill":       workflows.DrillID(target),
 	}[playbook]
 	if id == "" {
-		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption, PodLoss, Restore and RestoreDrill", playbook)
+		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption, MergeBack, PodLoss, Restore and RestoreDrill", playbook)
 	}
 	if d, ok := in.(workflows.DeletionInput); ok && d.DryRun {
+		id = workflows.DryRunID(target)
+	}
+	if m, ok := in.(workflows.MergeBackInput); ok && m.DryRun {
 		id = workflows.DryRunID(target)
 	}
 	o := s.options(id, playbook+" of "+target)

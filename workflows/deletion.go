@@ -82,6 +82,8 @@ const stepTell = "Tell the people on call"
 type deletion struct {
 	incident
 	in DeletionInput
+	// note is what follows at once where something was written; nil is nothing.
+	note func(workflow.Context)
 }
 
 // AccidentalDeletion is scenario C of the runbook: find what a user deleted by mistake, and put back exactly that, while the
@@ -128,13 +130,19 @@ func (d *deletion) run(ctx workflow.Context, body UndeleteInput) (IncidentResult
 	err := d.undelete(ctx, body)
 	// What follows tells people what happened, however it ended.
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	if d.note != nil {
+		d.note(ctx)
+	}
 	d.begin(ctx, stepTell)
 	d.tellContacts(ctx)
 	d.end(ctx, stepTell, Done, "no organization is written to")
-	if d.result.Undelete.Wrote {
-		d.openReport(ctx)
-	} else {
+	switch {
+	case !d.result.Undelete.Wrote:
 		d.end(ctx, stepReport, Skipped, "nothing was changed")
+	case d.reportedIn != "":
+		d.end(ctx, stepReport, Skipped, "the report of incident "+d.reportedIn+" tells it")
+	default:
+		d.openReport(ctx)
 	}
 	if closeErr := d.close(ctx); err == nil {
 		err = closeErr

@@ -95,6 +95,7 @@ type doors struct {
 	choices []Choice // offered by the question that waits; nil while none does
 	swapped bool     // choosing another backup is over
 	narrows bool     // what is to be put back can be narrowed, and rejected before there is a plan
+	fixed   bool     // there is no other backup to choose
 
 	verdict *Answer // to the plan: approve, reject, choose-backup or narrow
 	choice  *Answer // to the question
@@ -143,6 +144,8 @@ func (d *doors) take(a *Answer) (string, error) {
 		return "", fmt.Errorf("plan %s is not the one that waits for approval: read plan %s and approve that", a.Plan, d.plan)
 	case a.Door == DoorChooseBackup && d.swapped:
 		return "", errors.New("the backup can no longer be changed")
+	case a.Door == DoorChooseBackup && d.fixed:
+		return "", errors.New("what is newer stands in this safety dump alone: to read another incident's, reject this and start MergeBack with that incident")
 	}
 	d.verdict = a
 	return map[string]string{

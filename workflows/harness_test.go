@@ -80,6 +80,7 @@ func newWorld(t *testing.T) *world {
 	w.RegisterWorkflowWithOptions(DatabaseCorruption, workflow.RegisterOptions{Name: "DatabaseCorruption"})
 	w.RegisterWorkflowWithOptions(AccidentalDeletion, workflow.RegisterOptions{Name: "AccidentalDeletion"})
 	w.RegisterWorkflowWithOptions(Undelete, workflow.RegisterOptions{Name: "Undelete"})
+	w.RegisterWorkflowWithOptions(MergeBack, workflow.RegisterOptions{Name: "MergeBack"})
 	w.RegisterActivity(&activities.Undelete{})
 	for _, a := range []any{
 		&activities.Data{}, &activities.Catalog{}, &activities.Application{}, &activities.Mail{}, &activities.Incident{}, &activities.Target{},

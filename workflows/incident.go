@@ -36,7 +36,7 @@ type IncidentResult struct {
 	// GoneAt is when the database itself was lost, where it was: from then on nothing was entered.
 	GoneAt   time.Time            `json:"goneAt,omitzero"`
 	Compared *activities.Compared `json:"compared,omitempty"` // a recovered volume with the last backup
-	Undelete *UndeleteResult      `json:"undelete,omitempty"` // what AccidentalDeletion did; it restores nothing else
+	Undelete *UndeleteResult      `json:"undelete,omitempty"` // what AccidentalDeletion or MergeBack did; they restore nothing else
 	Answers  []Answer             `json:"answers,omitempty"`  // what people said to the playbook itself
 	Warnings []string             `json:"warnings,omitempty"`
 }
@@ -57,11 +57,13 @@ type incident struct {
 	id       string
 	cause    string // what raised it, in a few words
 	since    Since  // when the damage began, where that is known
-	bodyStep string // the step in whose place the child's steps are shown
-	status   Status
-	result   IncidentResult
-	abort    *Answer
-	stop     workflow.CancelFunc // of the playbook's own steps, before its child begins
+	// reportedIn is the incident whose report tells of this one, so that none is opened; empty where there is none.
+	reportedIn string
+	bodyStep   string // the step in whose place the child's steps are shown
+	status     Status
+	result     IncidentResult
+	abort      *Answer
+	stop       workflow.CancelFunc // of the playbook's own steps, before its child begins
 	// answer hears what is said to the playbook itself, and says whether it was. Nil where only its child is asked.
 	answer func(workflow.Context, string, Answer) (reply string, mine bool, err error)
 	own    []door
@@ -213,9 +215,13 @@ func (i *incident) how() *activities.Ended {
 		return nil
 	}
 	if u := i.result.Undelete; u != nil {
+		due := i.result.DetectedAt.Add(i.snap.ReportWithin)
+		if i.reportedIn != "" {
+			due = time.Time{}
+		}
 		return &activities.Ended{
 			Beside: true, Restored: u.PutBack.Insert, RTO: time.Duration(i.result.RTOSeconds * float64(time.Second)), RTOTarget: i.snap.RTO,
-			Warnings: append(append([]string{}, u.Warnings...), i.result.Warnings...), ReportDue: i.result.DetectedAt.Add(i.snap.ReportWithin),
+			Warnings: append(append([]string{}, u.Warnings...), i.result.Warnings...), ReportDue: due,
 		}
 	}
 	r := i.result.Restore
@@ -224,7 +230,7 @@ func (i *incident) how() *activities.Ended {
 		Backup: r.Backup.ID, BackupAt: r.Backup.Time, Restored: r.DocumentsRestored, Lost: r.DocumentsLost, SafetyDump: r.SafetyDump,
 		Downtime: seconds(r.DowntimeSeconds), RTO: seconds(i.result.RTOSeconds), RTOTarget: i.snap.RTO,
 		RPO: seconds(r.RPOSeconds), RPOTarget: i.snap.RPO, KeyCounts: r.KeyCounts,
-		MailsSent: i.result.MailsSent, MailsUndeliverable: i.result.MailsUndeliverable, MailsUnknown: i.result.MailsUnknown,
+		Newer: r.Newer, MailsSent: i.result.MailsSent, MailsUndeliverable: i.result.MailsUndeliverable, MailsUnknown: i.result.MailsUnknown,
 		Warnings: append(append([]string{}, r.Warnings...), i.result.Warnings...), ReportDue: i.result.DetectedAt.Add(i.snap.ReportWithin),
 	}
 }

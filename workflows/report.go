@@ -188,6 +188,7 @@ func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activitie
 	d.Backup, d.SafetyDump, d.EmergencyDump = r.Restore.Backup, r.Restore.SafetyDump, r.EmergencyDump
 	d.StoppedAt, d.HealthyAt = r.Restore.StoppedAt, r.Restore.HealthyAt
 	d.Restored, d.Lost, d.AuditMerged = r.Restore.DocumentsRestored, r.Restore.DocumentsLost, r.Restore.AuditMerged
+	d.Newer = r.Restore.Newer
 	d.KeyCounts, d.GoneAt = r.Restore.KeyCounts, r.GoneAt
 	d.Organizations, d.MailsSent, d.MailsUndeliverable, d.MailsUnknown = r.OrganizationsActive, r.MailsSent, r.MailsUndeliverable, r.MailsUnknown
 	d.Warnings = append(append(d.Warnings, r.Restore.Warnings...), r.Warnings...)

@@ -63,12 +63,14 @@ type RestoreResult struct {
 	DocumentsRestored int64                 `json:"documentsRestored"`
 	// DocumentsLost counts the documents that stood in the database before the swap and are not there as they were; all
 	// of them are in the safety dump and, until the keep time has passed, in the collections set aside.
-	DocumentsLost int64                 `json:"documentsLost"`
-	LossKnown     bool                  `json:"lossKnown"`
-	AuditMerged   int64                 `json:"auditMerged"` // audit entries newer than the backup that were put back
-	KeyCounts     []activities.KeyCount `json:"keyCounts,omitempty"`
-	StoppedAt     time.Time             `json:"stoppedAt,omitzero"`
-	HealthyAt     time.Time             `json:"healthyAt,omitzero"`
+	DocumentsLost int64 `json:"documentsLost"`
+	LossKnown     bool  `json:"lossKnown"`
+	// Newer counts those of them that are newer than the backup, by collection and organization: MergeBack brings them back.
+	Newer       *activities.Newer     `json:"newer,omitempty"`
+	AuditMerged int64                 `json:"auditMerged"` // audit entries newer than the backup that were put back
+	KeyCounts   []activities.KeyCount `json:"keyCounts,omitempty"`
+	StoppedAt   time.Time             `json:"stoppedAt,omitzero"`
+	HealthyAt   time.Time             `json:"healthyAt,omitzero"`
 	// DowntimeSeconds runs from the order to stop until the application was healthy again.
 	DowntimeSeconds float64 `json:"downtimeSeconds"`
 	// RPOSeconds runs from the moment of the backup until the application was stopped: writes in it are lost.

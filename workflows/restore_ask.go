@@ -219,9 +219,9 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 		}
 		res.RPOSeconds = res.StoppedAt.Sub(r.backup.Time).Seconds()
 		summary = fmt.Sprintf("Recovered: %s documents of backup %s are back, proven by digest. The application was down for %s.",
-			count(res.DocumentsRestored), r.backup.ID, duration(res.DowntimeSeconds))
+			count(res.DocumentsRestored), r.backup.ID, duration(res.DowntimeSeconds)) + res.newer()
 	} else {
-		res.DocumentsRestored, res.DocumentsLost = 0, 0
+		res.DocumentsRestored, res.DocumentsLost, res.Newer = 0, 0, nil
 	}
 	if summary == "" {
 		summary = map[Outcome]string{

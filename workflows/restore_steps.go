@@ -268,7 +268,7 @@ func (r *restore) recount(ctx workflow.Context) (Outcome, error) {
 	if err != nil || choice == GiveUp {
 		return GaveUp, err
 	}
-	r.result.DocumentsLost, r.result.LossKnown = now.Loss(), now.Whole()
+	r.result.DocumentsLost, r.result.LossKnown, r.result.Newer = now.Loss(), now.Whole(), now.Newer
 	if r.plan.RadiusKnown && now.Uncounted <= r.plan.Uncounted && now.Loss() <= r.plan.Loss()+r.snap.MoreLoss {
 		return "", nil
 	}

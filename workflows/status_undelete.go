@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,14 +12,22 @@ import (
 // missingMarkdown draws the table from which a person narrows: the largest groups that fit.
 func missingMarkdown(m activities.Missing, limit int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s documents stood in a backup and are absent\n", count(m.Documents))
+	if m.Without == "" {
+		fmt.Fprintf(&b, "### %s documents stood in a backup and are absent\n", count(m.Documents))
+	} else {
+		fmt.Fprintf(&b, "### %s documents are newer than backup %s, and absent\n", count(m.Documents), m.Without)
+	}
 	if m.Lost > 0 {
 		fmt.Fprintf(&b, "%s more were made and deleted since the newest backup, and stand nowhere.\n", count(m.Lost))
 	}
-	if whole := forRestore(m, "TARGET"); whole != "" {
+	if whole := forRestore(m, "TARGET", []string{"SAFETY-DUMP"}); whole != "" {
 		b.WriteString("❗ " + whole + "\n")
 	}
-	b.WriteString("\n| Collection | Organization | Vanished between | | Documents | Audited |\n|---|---|---|---|---:|---:|\n")
+	when := "Vanished"
+	if m.Without != "" {
+		when = "Made"
+	}
+	b.WriteString("\n| Collection | Organization | " + when + " between | | Documents | Audited |\n|---|---|---|---|---:|---:|\n")
 	const more = "\n%d more groups, all in groups.json\n"
 	for i, g := range m.Groups {
 		line := fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", cell(g.Collection), cell(g.Organization),
@@ -36,12 +45,19 @@ func missingMarkdown(m activities.Missing, limit int) string {
 }
 
 // forRestore says what to do about collections of which single documents cannot be put back; "" where there are none.
-func forRestore(m activities.Missing, target string) string {
+func forRestore(m activities.Missing, target string, backups []string) string {
 	whole := append(slices.Clone(m.Gone), m.TooMany...)
 	const few = 5
 	switch n := len(whole); {
 	case n == 0:
 		return ""
+	case m.Without != "":
+		names := strings.Join(whole[:min(n, few)], ", ")
+		if n > few {
+			names += fmt.Sprintf(" and %d more", n-few)
+		}
+		return fmt.Sprintf("Not to be merged, because the backup does not have them or too much of them is newer: %s. To take one over whole from the safety dump, with whatever damage is in it, end this, and run: runbook start Restore %s --backup %s --collection COLLECTION",
+			names, target, strings.Join(backups, ","))
 	case n > few:
 		return fmt.Sprintf("%d collections are gone altogether, or miss too much to be listed: %s, …. End this, and restore the database: runbook start Restore %s",
 			n, strings.Join(whole[:few], ", "), target)
@@ -55,8 +71,13 @@ func forRestore(m activities.Missing, target string) string {
 func undeleteMarkdown(p activities.Plan, limit int) string {
 	var b strings.Builder
 	u := p.Undelete
-	fmt.Fprintf(&b, "### Plan `%s`\nPut back **%s documents**, %s of them dependants of others, while the application runs. Nothing that is there changes.\n\n",
-		p.Code, count(u.Insert), count(u.Dependants))
+	if u.Without == "" {
+		fmt.Fprintf(&b, "### Plan `%s`\nPut back **%s documents**, %s of them dependants of others, while the application runs. Nothing that is there changes.\n\n",
+			p.Code, count(u.Insert), count(u.Dependants))
+	} else {
+		fmt.Fprintf(&b, "### Plan `%s`\nBring back **%s documents** that are newer than backup %s, while the application runs. Nothing that is there changes. **The damage may have made some of them**: look at the counts, and narrow to what is work.\n\n",
+			p.Code, count(u.Insert), u.Without)
+	}
 	if u.Filter != "" {
 		fmt.Fprintf(&b, "Narrowed to: %s\n\n", u.Filter)
 	}
@@ -67,6 +88,22 @@ func undeleteMarkdown(p activities.Plan, limit int) string {
 	for _, c := range u.Collections {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", cell(c.Collection), count(c.Insert), count(c.There), count(c.Newer),
 			count(c.Recreated), count(c.Conflict), count(c.Expired))
+	}
+	if len(u.Organizations) > 0 {
+		b.WriteString("\n| Organization | Come back |\n|---|---:|\n")
+		const few = 6
+		for _, o := range u.Organizations[:min(len(u.Organizations), few)] {
+			fmt.Fprintf(&b, "| %s | %s |\n", cell(cmp.Or(o.Organization, "(none)")), count(o.Documents))
+		}
+		if more := len(u.Organizations) - few + u.MoreOrganizations; more > 0 {
+			fmt.Fprintf(&b, "| and more | %d |\n", more)
+		}
+	}
+	if len(u.Samples) > 0 {
+		b.WriteString("\n| Some of | |\n|---|---|\n")
+		for _, s := range u.Samples {
+			fmt.Fprintf(&b, "| %s | %s |\n", cell(s.Collection), cell(strings.Join(s.Documents, ", ")))
+		}
 	}
 	fmt.Fprintf(&b, "\nEach of them by its _id: `%s`\n", u.File)
 	return clip(b.String(), limit)

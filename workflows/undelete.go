@@ -21,6 +21,10 @@ type UndeleteInput struct {
 	Backup string `json:"backup,omitempty"` // compare with this one; default all proven ones since From
 	Narrowing
 	Incident string `json:"incident,omitempty"` // set by the playbook that runs this as its child
+	// Newer puts back what is newer than the backup that an incident restored, from the safety dump of that incident, Of; default
+	// the newest one that has a safety dump. MergeBack sets it.
+	Newer bool   `json:"newer,omitempty"`
+	Of    string `json:"of,omitempty"`
 }
 
 // UnmarshalJSON refuses unknown fields.
@@ -37,24 +41,26 @@ const (
 
 // UndeleteResult is what came of putting documents back.
 type UndeleteResult struct {
-	Outcome    Outcome            `json:"outcome"`
-	Summary    string             `json:"summary"`
-	Incident   string             `json:"incident"`
-	Target     string             `json:"target"`
-	Plan       *activities.Plan   `json:"plan,omitempty"` // the approved one, or that of a dry run
-	ApprovedBy string             `json:"approvedBy,omitempty"`
-	Backups    []string           `json:"backups,omitempty"` // that were compared, newest first
-	Missing    int64              `json:"missing"`           // documents that stood in one of them and are absent
-	Audited    int64              `json:"audited"`           // of these an audit entry tells
-	PutBack    undelete.Outcomes  `json:"putBack"`           // Insert came back; the others were left as they stood
-	Verified   *undelete.Verified `json:"verified,omitempty"`
-	Undone     *undelete.Undone   `json:"undone,omitempty"`
-	Folder     string             `json:"folder,omitempty"` // of the lists of documents
-	BackAt     time.Time          `json:"backAt,omitzero"`  // proven to stand there
-	Wrote      bool               `json:"wrote,omitempty"`  // the inserting had begun
-	Answers    []Answer           `json:"answers,omitempty"`
-	Warnings   []string           `json:"warnings,omitempty"`
-	Groups     []undelete.Group   `json:"groups,omitempty"` // of a dry run: the largest ones
+	Outcome    Outcome          `json:"outcome"`
+	Summary    string           `json:"summary"`
+	Incident   string           `json:"incident"`
+	Target     string           `json:"target"`
+	Plan       *activities.Plan `json:"plan,omitempty"` // the approved one, or that of a dry run
+	ApprovedBy string           `json:"approvedBy,omitempty"`
+	Backups    []string         `json:"backups,omitempty"` // that were compared, newest first
+	// From says where what is newer was searched for: Backups is then its safety dump.
+	From     *activities.NewerSource `json:"from,omitempty"`
+	Missing  int64                   `json:"missing"` // documents that stood in one of them and are absent
+	Audited  int64                   `json:"audited"` // of these an audit entry tells
+	PutBack  undelete.Outcomes       `json:"putBack"` // Insert came back; the others were left as they stood
+	Verified *undelete.Verified      `json:"verified,omitempty"`
+	Undone   *undelete.Undone        `json:"undone,omitempty"`
+	Folder   string                  `json:"folder,omitempty"` // of the lists of documents
+	BackAt   time.Time               `json:"backAt,omitzero"`  // proven to stand there
+	Wrote    bool                    `json:"wrote,omitempty"`  // the inserting had begun
+	Answers  []Answer                `json:"answers,omitempty"`
+	Warnings []string                `json:"warnings,omitempty"`
+	Groups   []undelete.Group        `json:"groups,omitempty"` // of a dry run: the largest ones
 }
 
 // The steps of an undelete, in the words of the runbook.
@@ -86,7 +92,7 @@ type undeletion struct {
 	result  UndeleteResult
 }
 
-// Undelete is the body of AccidentalDeletion: it searches, asks and puts back. It runs as restore/TARGET, like every body that
+// Undelete is the body of AccidentalDeletion and MergeBack: it searches, asks and puts back. It runs as restore/TARGET, like every body that
 // writes to a target's data, so that two can never work on one target.
 func Undelete(ctx workflow.Context, in UndeleteInput) (UndeleteResult, error) {
 	if _, err := in.filter(); err != nil {
@@ -119,7 +125,8 @@ func newUndeletion(ctx workflow.Context, snap activities.Snapshot, in UndeleteIn
 }
 
 func (u *undeletion) setup(ctx workflow.Context) error {
-	steps := []string{stepAudit, stepFind, stepNarrow, stepApprove, stepUndelete, stepReadBack, stepReview}
+	u.fixed = u.in.Newer
+	steps := []string{u.first().name, u.second().name, stepNarrow, stepApprove, stepUndelete, stepReadBack, stepReview}
 	if u.dry {
 		steps = steps[:3]
 	}
@@ -175,14 +182,8 @@ func (u *undeletion) run(ctx workflow.Context) (UndeleteResult, error) {
 func (u *undeletion) prepare(ctx workflow.Context) (Outcome, error) {
 	for {
 		other := false
-		for _, s := range []struct {
-			name string
-			do   func(workflow.Context) (string, error)
-		}{
-			{stepAudit, u.readAudit},
-			{stepFind, u.find},
-		} {
-			choice, err := u.settle(ctx, s.name, s.do, Retry, OtherBackup, GiveUp)
+		for _, s := range []searching{u.first(), u.second()} {
+			choice, err := u.settle(ctx, s.name, s.do, s.choices...)
 			if err != nil || choice == GiveUp {
 				return GaveUp, err
 			}
@@ -249,13 +250,21 @@ func (u *undeletion) readAudit(ctx workflow.Context) (string, error) {
 }
 
 func (u *undeletion) search() activities.SearchInput {
-	return activities.SearchInput{Attempt: u.attempt, Backups: u.backups, Since: u.since}
+	in := activities.SearchInput{Attempt: u.attempt, Backups: u.backups, Since: u.since}
+	if from := u.result.From; from != nil {
+		in.Without, in.Collections = from.Backup.ID, from.Only
+	}
+	return in
 }
 
 // find compares the backups with the database.
 func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	var m activities.Missing
-	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, "Compare the backups with the database", longest),
+	doing := "Compare the backups with the database"
+	if u.in.Newer {
+		doing = "Search the safety dump for what neither the backup nor the database has"
+	}
+	err := workflow.ExecuteActivity(long(ctx, u.snap.HostQueue, doing, longest),
 		lost.FindMissing, u.search()).Get(ctx, &m)
 	if err != nil {
 		return "", err
@@ -265,12 +274,18 @@ func (u *undeletion) find(ctx workflow.Context) (string, error) {
 	if u.dry {
 		u.result.Groups = m.Groups
 	}
-	if whole := forRestore(m, u.snap.Target); whole != "" {
+	if whole := forRestore(m, u.snap.Target, u.backups); whole != "" {
 		u.warn(whole)
+	}
+	if left := notSearched(m); u.in.Newer && left != "" {
+		u.warn(left)
 	}
 	if len(m.Unmapped) > 0 {
 		u.warn(fmt.Sprintf("Audit entries tell of deletions of %s, and no collection is known for that: name it in deletions.resources. Until then the backups alone tell what is missing there.",
 			strings.Join(sortedKeys(m.Unmapped), ", ")))
+	}
+	if u.in.Newer {
+		return fmt.Sprintf("%s documents in %d groups; %s more were made anew since", count(m.Documents), len(m.Groups)+m.More, count(m.Recreated)), nil
 	}
 	return fmt.Sprintf("%s documents in %d groups, audit entries tell of %s", count(m.Documents), len(m.Groups)+m.More, count(m.Audited)), nil
 }
@@ -322,6 +337,9 @@ func (u *undeletion) summary(ended Outcome) string {
 	case Recovered:
 		return fmt.Sprintf("%s, while the application went on. Nothing that stood there was changed.", putBackNote(u.result.PutBack))
 	case NothingMissing:
+		if u.in.Newer {
+			return "Nothing to bring back: what is newer in safety dump " + strings.Join(u.backups, ", ") + " is there, was made anew, has expired, or lies aside whole."
+		}
 		return "Nothing is missing: all that stood in " + strings.Join(u.backups, ", ") + " is there, was made anew, or has expired."
 	case Planned:
 		return fmt.Sprintf("A dry run: %s of %s missing documents would be put back. Nothing was written.",
@@ -345,6 +363,9 @@ func (r *UndeleteResult) report(d *activities.DraftInput) {
 		d.Restored = r.PutBack.Insert
 	}
 	d.Undelete = &activities.PutBack{Backups: r.Backups, Missing: r.Missing, Audited: r.Audited, Outcomes: r.PutBack, Undone: r.Undone, BackAt: r.BackAt}
+	if r.From != nil {
+		d.Undelete.Without = r.From.Backup.ID
+	}
 	if r.Plan != nil {
 		d.Plan, d.Undelete.Narrowed = r.Plan.Code, r.Plan.Undelete.Filter
 	}

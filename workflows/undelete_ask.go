@@ -17,7 +17,8 @@ func (u *undeletion) narrow(ctx workflow.Context) (again bool, ended Outcome, er
 	note := ""
 	for {
 		var said Answer
-		if u.in.says() || u.dry {
+		drawn := u.in.says() || u.in.Newer
+		if drawn || u.dry {
 			choice, err := u.settle(ctx, stepNarrow, u.drawPlan, Retry, GiveUp)
 			if err != nil || choice == GiveUp {
 				return false, GaveUp, err
@@ -30,7 +31,7 @@ func (u *undeletion) narrow(ctx workflow.Context) (again bool, ended Outcome, er
 		if u.dry {
 			return false, Planned, nil
 		}
-		if note != "" || !u.in.says() {
+		if note != "" || !drawn {
 			said, err = u.askToNarrow(ctx, note)
 		} else {
 			said, err = u.approval(ctx)
@@ -69,19 +70,27 @@ func (u *undeletion) drawPlan(ctx workflow.Context) (string, error) {
 		return "", err
 	}
 	u.plan, u.status.Plan, u.result.Plan = p, &u.plan, &u.plan
-	return fmt.Sprintf("%s documents fit: %s", count(p.Undelete.Documents), cmp.Or(p.Undelete.Filter, "all that is missing")), nil
+	all := "all that is missing"
+	if u.in.Newer {
+		all = "all that is newer"
+	}
+	return fmt.Sprintf("%s documents fit: %s", count(p.Undelete.Documents), cmp.Or(p.Undelete.Filter, all)), nil
 }
 
 // askToNarrow shows the table of what is missing, and waits until somebody says which of it is meant.
 func (u *undeletion) askToNarrow(ctx workflow.Context, note string) (Answer, error) {
 	question := strings.TrimSpace(note + " Which of the documents below were deleted by mistake?")
+	if u.in.Newer {
+		question = strings.TrimSpace(note + " Which of the documents below are to come back?")
+	}
 	u.status.Plan = nil
 	return u.verdictOn(ctx, stepNarrow, "", question, fmt.Sprintf(
 		"%s Send the Update `narrow` with `{\"collections\":[\"…\"],\"organization\":\"…\",\"from\":\"…\",\"to\":\"…\",\"ids\":[\"…\"],\"by\":\"your name\",\"reason\":\"…\"}` (one of them is enough), or run\n`runbook narrow %s --collection C --organization ORG --by YOU --reason WHY`\n\n`reject` ends it. All groups: `%s/groups.json`",
 		question, u.snap.Target, u.result.Folder))
 }
 
-// approval asks for the plan to be approved. No policy approves this by itself: which deletion was a mistake only people know.
+// approval asks for the plan to be approved. No policy approves this by itself: which deletion was a mistake, and which
+// newer document is work and not damage, only people know.
 func (u *undeletion) approval(ctx workflow.Context) (Answer, error) {
 	return u.verdictOn(ctx, stepApprove, u.plan.Code, "approve plan "+u.plan.Code, fmt.Sprintf(
 		"Read plan `%s` below. To go ahead, send the Update `approve` with `{\"plan\":\"%s\",\"by\":\"your name\",\"reason\":\"…\"}`, or run\n`runbook approve %s --plan %s --by YOU --reason WHY`\n\nThe application goes on, and nothing has been written so far. `narrow` gives another plan, `reject` ends it.",

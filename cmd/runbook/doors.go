@@ -84,8 +84,8 @@ func (a *app) narrow() *cobra.Command {
 	var ans workflows.Answer
 	c := &cobra.Command{
 		Use:   workflows.DoorNarrow + " [TARGET]",
-		Short: "Narrow what AccidentalDeletion is to put back",
-		Long: `Narrow what AccidentalDeletion is to put back. All that is given must be met, and each narrowing replaces the one before
+		Short: "Narrow what AccidentalDeletion or MergeBack is to put back",
+		Long: `Narrow what AccidentalDeletion or MergeBack is to put back. All that is given must be met, and each narrowing replaces the one before
 it. A new plan with a new code follows. "runbook status" shows what was found.
 
 ` + exitHelp,

@@ -15,7 +15,7 @@ import (
 	"github.com/battwheels/runbook/workflows"
 )
 
-var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "PodLoss", "Restore", "RestoreDrill"}
+var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "MergeBack", "PodLoss", "Restore", "RestoreDrill"}
 
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
@@ -24,7 +24,7 @@ func (a *app) start() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "start PLAYBOOK [TARGET]",
 		Short: "Start a playbook: " + strings.Join(playbooks, ", "),
-		Long: `Start a playbook. AccidentalDeletion, DatabaseCorruption, PodLoss and Restore ask for approval of a plan before they
+		Long: `Start a playbook. AccidentalDeletion, DatabaseCorruption, MergeBack, PodLoss and Restore ask for approval of a plan before they
 change anything live. AccidentalDeletion puts single documents back while the application runs; for a whole collection
 (--collection) or the whole database, start Restore, which stops the application.
 
@@ -54,9 +54,12 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 				"Backup":             workflows.BackupInput{Target: target},
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
-				"PodLoss":            workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
-				"Restore":            workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
-				"RestoreDrill":       workflows.DrillInput{Target: target, Backup: backup},
+				"MergeBack": workflows.MergeBackInput{
+					Target: target, Collections: deletion.Collections, Organization: deletion.Organization, DryRun: deletion.DryRun, By: by, Reason: reason,
+				},
+				"PodLoss":      workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
+				"Restore":      workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
+				"RestoreDrill": workflows.DrillInput{Target: target, Backup: backup},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				s := worker.Starter{Client: c, Config: cfg}
@@ -79,10 +82,10 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 	c.Flags().StringVar(&backup, "backup", "", "id of the backup to restore (default the newest proven one), or to compare with")
 	c.Flags().StringVar(&since, "since", "", "when the damage began, like 2026-02-24T03:12:00Z: only older backups are chosen")
 	c.Flags().StringVar((*string)(&deletion.Until), "until", "", "AccidentalDeletion: when the deleting had ended")
-	c.Flags().StringSliceVar(&deletion.Collections, "collection", nil, "AccidentalDeletion: only from these collections; Restore: only these, each of them whole")
-	c.Flags().StringVar(&deletion.Organization, "organization", "", "AccidentalDeletion: only this organization's documents")
+	c.Flags().StringSliceVar(&deletion.Collections, "collection", nil, "AccidentalDeletion, MergeBack: only from these collections; Restore: only these, each of them whole")
+	c.Flags().StringVar(&deletion.Organization, "organization", "", "AccidentalDeletion, MergeBack: only this organization's documents")
 	c.Flags().StringSliceVar(&deletion.IDs, "id", nil, "AccidentalDeletion: only these documents, by the application's id or by _id")
-	c.Flags().BoolVar(&deletion.DryRun, "dry-run", false, "AccidentalDeletion: search and plan only, and wait for it; nothing is written, nobody is told")
+	c.Flags().BoolVar(&deletion.DryRun, "dry-run", false, "AccidentalDeletion, MergeBack: search and plan only, and wait for it; nothing is written, nobody is told")
 	c.Flags().StringVar(&by, "by", whoami(), "your name")
 	c.Flags().StringVar(&reason, "reason", "", "why")
 	c.Flags().BoolVar(&wait, "wait", false, "wait for the end, and print the result")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -164,8 +165,14 @@ func (s targetStatus) write(w io.Writer) {
 
 // writeMissing is the table from which people narrow.
 func writeMissing(w io.Writer, m *activities.Missing) {
-	fmt.Fprintf(w, "\n%s documents stood in a backup and are absent now:\n", words.Number(m.Documents))
-	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", "there at", "absent at", "documents", "audited")
+	from, to := "there at", "absent at"
+	if m.Without == "" {
+		fmt.Fprintf(w, "\n%s documents stood in a backup and are absent now:\n", words.Number(m.Documents))
+	} else {
+		from, to = "made after", "made before"
+		fmt.Fprintf(w, "\n%s documents are newer than backup %s, and absent now:\n", words.Number(m.Documents), m.Without)
+	}
+	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", from, to, "documents", "audited")
 	for _, g := range m.Groups {
 		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9d %9d\n", g.Collection, g.Organization,
 			g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), g.Documents, g.Audited)
@@ -177,12 +184,26 @@ func writeMissing(w io.Writer, m *activities.Missing) {
 
 func writeUndelete(w io.Writer, p *activities.Plan) {
 	u := p.Undelete
-	fmt.Fprintf(w, "\nPlan %s: put %s documents back, %s of them dependants of others, while the application runs\n", p.Code, words.Number(u.Insert), words.Number(u.Dependants))
+	if u.Without == "" {
+		fmt.Fprintf(w, "\nPlan %s: put %s documents back, %s of them dependants of others, while the application runs\n", p.Code, words.Number(u.Insert), words.Number(u.Dependants))
+	} else {
+		fmt.Fprintf(w, "\nPlan %s: bring %s documents back that are newer than backup %s, while the application runs\n", p.Code, words.Number(u.Insert), u.Without)
+		fmt.Fprintln(w, "  The damage may have made some of them: look at the counts, and narrow to what is work.")
+	}
 	if left := u.LeftOut(); left != "" {
 		fmt.Fprintln(w, "  left out:", left)
 	}
 	for _, c := range u.Collections {
 		fmt.Fprintf(w, "  %-28s %9d\n", c.Collection, c.Insert)
+	}
+	for _, o := range u.Organizations {
+		fmt.Fprintf(w, "  of organization %-12s %9d\n", cmp.Or(o.Organization, "(none)"), o.Documents)
+	}
+	if u.MoreOrganizations > 0 {
+		fmt.Fprintf(w, "  and of %d more\n", u.MoreOrganizations)
+	}
+	for _, s := range u.Samples {
+		fmt.Fprintf(w, "  some of %s: %s\n", s.Collection, strings.Join(s.Documents, ", "))
 	}
 	for _, warning := range p.Warnings {
 		fmt.Fprintln(w, "  !", warning)
@@ -197,7 +218,11 @@ func writePlanned(w io.Writer, result map[string]any) {
 	if err != nil || json.Unmarshal(b, &r) != nil || r.Outcome != workflows.Planned || r.Undelete == nil {
 		return
 	}
-	writeMissing(w, &activities.Missing{Documents: r.Undelete.Missing, Groups: r.Undelete.Groups, Folder: r.Undelete.Folder})
+	found := activities.Missing{Documents: r.Undelete.Missing, Groups: r.Undelete.Groups, Folder: r.Undelete.Folder}
+	if from := r.Undelete.From; from != nil {
+		found.Without = from.Backup.ID
+	}
+	writeMissing(w, &found)
 	if p := r.Undelete.Plan; p != nil && p.Undelete != nil {
 		writeUndelete(w, p)
 	}

@@ -39,6 +39,16 @@ func TestADryRunShowsWhatItFoundAndWouldDo(t *testing.T) {
 	} {
 		require.Contains(t, text, want)
 	}
+	r.Undelete.From = &activities.NewerSource{Backup: activities.BackupRef{ID: "restored"}}
+	r.Undelete.Plan.Undelete.Without = "restored"
+	r.Undelete.Plan.Undelete.Samples = []undelete.Sample{{Collection: "invoices", Documents: []string{"inv_1"}}}
+	text = shown(r)
+	for _, want := range []string{
+		"1311 documents are newer than backup restored", "made after", "Plan UND-001: bring 1200 documents back that are newer",
+		"The damage may have made some of them", "some of invoices: inv_1",
+	} {
+		require.Contains(t, text, want)
+	}
 	r.Outcome = workflows.Recovered
 	require.Empty(t, shown(r), "an incident's end is told in one sentence")
 }

@@ -37,9 +37,11 @@ type Diff struct {
 	// Tenants counts by the value of the tenant's field what is not the same; who has nothing of that is not in it. A
 	// changed document counts for the tenant that it had and for the one that it has; one that names no tenant counts for
 	// none.
-	Tenants         map[string]Counts `json:"tenants,omitempty"`
-	NewCollections  []string          `json:"newCollections,omitempty"`  // only in the second
-	GoneCollections []string          `json:"goneCollections,omitempty"` // only in the first
+	Tenants map[string]Counts `json:"tenants,omitempty"`
+	// TenantsIn is Tenants for each collection in which anything of theirs is not the same.
+	TenantsIn       map[string]map[string]Counts `json:"tenantsIn,omitempty"`
+	NewCollections  []string                     `json:"newCollections,omitempty"`  // only in the second
+	GoneCollections []string                     `json:"goneCollections,omitempty"` // only in the first
 }
 
 // CompareOptions adjusts Compare.
@@ -80,7 +82,7 @@ func Compare(ctx context.Context, from, to Source, o CompareOptions) (Diff, erro
 		}
 	}
 	if o.TenantField != "" {
-		d.Tenants = map[string]Counts{}
+		d.Tenants, d.TenantsIn = map[string]Counts{}, map[string]map[string]Counts{}
 	}
 	t := NewTracker(Progress{
 		Step:             "comparing backups",
@@ -105,6 +107,9 @@ func Compare(ctx context.Context, from, to Source, o CompareOptions) (Diff, erro
 			defer mu.Unlock()
 			d.Total = d.Total.Plus(counts)
 			d.Collections[j.name] = counts
+			if len(tenants) > 0 {
+				d.TenantsIn[j.name] = tenants
+			}
 			for name, c := range tenants {
 				d.Tenants[name] = d.Tenants[name].Plus(c)
 			}

@@ -50,6 +50,11 @@ func TestCompareCountsDocumentsByCollectionAndTenant(t *testing.T) {
 			"d":                        {Added: 1},
 			"010000000000000000000000": {Added: 1},
 		},
+		TenantsIn: map[string]map[string]Counts{
+			"invoices": {"a": {Added: 1, Changed: 1, Missing: 1}, "b": {Changed: 2}, "d": {Added: 1}},
+			"gone":     {"a": {Missing: 1}},
+			"new":      {"010000000000000000000000": {Added: 1}},
+		},
 		NewCollections:  []string{"new"},
 		GoneCollections: []string{"gone", "view"},
 	}, d)

@@ -131,6 +131,8 @@ type Done struct {
 	KeyCounts      []KeyCount // Now: after the restore
 	Mails          *Tally     // to the organizations; nil where none were sent
 	SafetyDump     string
+	Newer          string // what is in SafetyDump alone, by collection and organization
+	MergeBack      bool   // some of it can be brought back
 	Warnings       []string
 	Report         string // path of the draft
 	ReportDue      time.Time

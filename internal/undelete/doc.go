@@ -1,6 +1,6 @@
 // Package undelete puts back exactly the documents that somebody deleted by mistake, beside an application that goes on
-// writing. It knows nothing of Temporal, chooses no backup and asks no person: the playbook AccidentalDeletion and
-// "runbook offline" call it, step by step, with one Job.
+// writing. It knows nothing of Temporal, chooses no backup and asks no person: the playbooks AccidentalDeletion and
+// MergeBack call it, step by step, with one Job.
 //
 // The steps, in their order: Find (what stood in a backup and is absent now), ReadAudit and Explain (who says that they
 // deleted it), Select (a person narrows it), Preview (what would happen), Undelete, Verify; and Undo, which takes back
@@ -9,6 +9,9 @@
 // Results are small. Lists of documents lie in the Job's folder, a line of JSON each; each step reads the lists of the
 // steps before it and replaces its own whole, so that every step can be run again. The lists name documents of customers:
 // they are for the incident's folder, not for a history.
+//
+// With FindOptions.Without, what is searched for is what a restore lost: documents that the safety dump has, and neither the
+// restored backup nor the database. Everything after the search is the same.
 //
 // Three things keep the living documents safe:
 //

@@ -26,6 +26,10 @@ type FindOptions struct {
 	// Limit is how many missing documents of one collection are listed; 0 is half a million. A collection that misses
 	// more is for restoring whole.
 	Limit int
+	// Without lists only documents that this backup does not have, by _id: those that are newer than it. Nil lists all that
+	// is absent. A collection that the database does not have is then named in Gone, and its documents are neither listed
+	// nor counted: it came after the backup, and lies aside whole.
+	Without *backup.Source
 }
 
 // Found is what stood in a backup and is absent now.
@@ -65,7 +69,7 @@ func (j Job) Find(ctx context.Context, o FindOptions) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	f := &finder{Job: j, alive: alive, limit: o.Limit, at: j.now().UTC(), groups: grouping{}}
+	f := &finder{Job: j, alive: alive, limit: o.Limit, without: o.Without, at: j.now().UTC(), groups: grouping{}}
 	if f.limit <= 0 {
 		f.limit = defaultLimit
 	}
@@ -118,6 +122,7 @@ type finder struct {
 	Job
 	alive   map[string]bool
 	limit   int
+	without *backup.Source
 	at      time.Time
 	parts   string
 	tracker *backup.Tracker
@@ -147,8 +152,13 @@ func (f *finder) names(o FindOptions) []string {
 		}
 	}
 	for name := range all {
-		if isCollection, there := f.alive[name]; there && !isCollection {
+		isCollection, there := f.alive[name]
+		if there && !isCollection {
 			f.found.Skipped[name] = "it is a view or a time series now"
+		}
+		if !there && f.without != nil {
+			f.found.Gone = append(f.found.Gone, name)
+			delete(all, name)
 		}
 		if f.found.Skipped[name] != "" {
 			delete(all, name)

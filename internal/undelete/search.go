@@ -20,6 +20,8 @@ type search struct {
 	key      string                   // the declared key's field
 	values   []string                 // fields whose values relate it to others
 	settled  map[backup.Hash]struct{} // _ids that need not be asked for again: alive, or missing and listed
+	only     map[backup.Hash]struct{} // the _ids to look for; nil for all
+	gather   bool                     // absent _ids are collected in only, and not listed
 	room     int                      // for living ones among them
 	keys     map[named]bool           // of missing ones: an older document with the same key is what the newer one replaced
 	expiry   []restore.Expiry
@@ -68,7 +70,10 @@ func (f *finder) collection(ctx context.Context, name, part string) error {
 				return err
 			}
 			s.rank, s.from, s.to, s.backup, s.expiry = i, w.from, to, source.Manifest.Name, []restore.Expiry{then, live}
-			if err := s.source(ctx, source, c); errors.Is(err, errTooMany) {
+			if err = s.newer(ctx, source, c); err == nil {
+				err = s.source(ctx, source, c)
+			}
+			if errors.Is(err, errTooMany) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				f.found.TooMany = append(f.found.TooMany, name)
@@ -175,6 +180,9 @@ func (s *search) source(ctx context.Context, source backup.Source, c *backup.Col
 			continue // only old servers' system collections have such
 		}
 		h := hashOf(id)
+		if _, wanted := s.only[h]; !wanted && s.only != nil && !s.gather {
+			continue
+		}
 		if _, settled := s.settled[h]; settled {
 			continue
 		}
@@ -201,6 +209,9 @@ func (s *search) batch(ctx context.Context, batch []bson.Raw, hashes []backup.Ha
 	there, err := s.idsThere(ctx, s.name, ids)
 	if err != nil {
 		return err
+	}
+	if s.gather {
+		return s.collect(hashes, there)
 	}
 	keys := bson.A{}
 	for i, doc := range batch {

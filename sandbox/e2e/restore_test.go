@@ -224,7 +224,7 @@ func TestInputsAsTypedIntoTheWebUI(t *testing.T) {
 	})
 }
 
-var citation = regexp.MustCompile(`\b(incident|restore)#([0-9]+)\b`)
+var citation = regexp.MustCompile(`\b([a-z][a-z0-9-]*)#([0-9]+)\b`)
 
 // everyStatementIsInAHistory proves that each event that a report cites is in the history that is kept beside it.
 func everyStatementIsInAHistory(t *testing.T, folder string) {
@@ -232,8 +232,12 @@ func everyStatementIsInAHistory(t *testing.T, folder string) {
 	md, err := os.ReadFile(filepath.Join(folder, "report.md"))
 	require.NoError(t, err)
 	events := map[string]bool{}
-	for _, name := range []string{"incident", "restore"} {
-		f, err := os.Open(filepath.Join(folder, "history-"+name+".json"))
+	files, err := filepath.Glob(filepath.Join(folder, "history-*.json"))
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(files), 2)
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "history-"), ".json")
+		f, err := os.Open(file)
 		require.NoError(t, err)
 		h, err := client.HistoryFromJSON(f, client.HistoryJSONOptions{})
 		require.NoError(t, errors.Join(err, f.Close()))
