@@ -75,3 +75,21 @@ func (c *Catalog) NewestOffsite(ctx context.Context) (m *backup.Manifest, ok boo
 	m, err = fresh.Manifest(limited, c.Target, newest)
 	return m, err == nil, err
 }
+
+// Known returns where a backup that was examined before can be read from, like Source, and also one that is offsite only, whose source
+// has no Dir, and one of another tool of which no manifest is kept, which is walked again.
+func (c *Catalog) Known(ctx context.Context, id string) (Entry, backup.Source, error) {
+	e, err := c.entry(ctx, id)
+	if err != nil {
+		return Entry{}, backup.Source{}, err
+	}
+	if e.Origin == Offsite {
+		return c.Examine(ctx, id, nil)
+	}
+	if s, err := c.Source(ctx, id); err == nil {
+		return e, s, nil
+	} else if e.Origin == Own {
+		return Entry{}, backup.Source{}, err
+	}
+	return c.Examine(ctx, id, nil)
+}

@@ -36,6 +36,9 @@ func Phases() []Phase {
 	return []Phase{Dump, Check, Stage, Prove, Plan, Stop, Safety, Swap, Verify, Merge, Start}
 }
 
+// Down are the phases in which the application is down, in order.
+func Down() []Phase { return []Phase{Stop, Safety, Swap, Verify, Merge, Start} }
+
 // nature is what a phase's duration follows.
 type nature struct {
 	down   bool  // the application is stopped meanwhile
@@ -202,15 +205,26 @@ func (s Sum) Line() string {
 	if s.TotalSeconds == 0 && len(s.Unknown) > 0 {
 		return ""
 	}
-	text := fmt.Sprintf("Expected: the application is down for %s, %s in all without people's time", s.Downtime(), s.Total())
-	if len(s.Unknown) > 0 {
-		var names []string
-		for _, p := range s.Unknown {
-			names = append(names, string(p))
-		}
-		text += "; never measured: " + strings.Join(names, ", ")
+	return fmt.Sprintf("Expected: the application is down for %s, %s in all without people's time%s.", s.Downtime(), s.Total(), s.missing())
+}
+
+// AfterApproval is the sum of the phases without the application as one sentence; empty where nothing at all is known.
+func (s Sum) AfterApproval() string {
+	if s.DownSeconds == 0 && s.DownUnknown {
+		return ""
 	}
-	return text + "."
+	return fmt.Sprintf("Expected once approved: the application is down for %s%s.", s.Downtime(), s.missing())
+}
+
+func (s Sum) missing() string {
+	if len(s.Unknown) == 0 {
+		return ""
+	}
+	var names []string
+	for _, p := range s.Unknown {
+		names = append(names, string(p))
+	}
+	return "; never measured: " + strings.Join(names, ", ")
 }
 
 func least(unknown bool) string {

@@ -30,6 +30,7 @@ type RadiusOptions struct {
 type Radius struct {
 	backup.Diff
 	Documents map[string]int64  // of each of the database's collections
+	Live      int               // collections and views that the database has
 	Unread    map[string]string // collections that could not be read, and why; what stands there is in no count
 	// Untold are collections in which so many documents differ that they were not counted by tenant.
 	Untold []string
@@ -106,6 +107,11 @@ type radiusJob struct {
 func (c *counting) jobs(there map[string]info) []radiusJob {
 	wanted := func(name string) bool {
 		return !reserved(name) && !system(name) && (c.o.Collections == nil || slices.Contains(c.o.Collections, name))
+	}
+	for name := range there {
+		if wanted(name) {
+			c.found.Live++
+		}
 	}
 	var jobs []radiusJob
 	m := c.source.Manifest

@@ -13,7 +13,9 @@ import (
 
 // TestRightsAreReadFromWhatTheServerSays proves that only privileges on the whole database, or on all, count.
 func TestRightsAreReadFromWhatTheServerSays(t *testing.T) {
-	on := func(db, collection string) bson.D { return bson.D{{Key: "db", Value: db}, {Key: "collection", Value: collection}} }
+	on := func(db, collection string) bson.D {
+		return bson.D{{Key: "db", Value: db}, {Key: "collection", Value: collection}}
+	}
 	privilege := func(resource bson.D, actions ...string) bson.D {
 		return bson.D{{Key: "resource", Value: resource}, {Key: "actions", Value: actions}}
 	}
