@@ -10,7 +10,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/battwheels/runbook/internal/appcontrol"
-	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/config"
 	"github.com/battwheels/runbook/internal/durable"
 	"github.com/battwheels/runbook/internal/mail"
@@ -37,7 +36,9 @@ type Check struct {
 type SurveyInput struct {
 	Target   string `json:"target"`
 	Playbook string `json:"playbook"`
-	Backup   string `json:"backup,omitempty"` // that would be restored; empty where there is none
+	// Backup would be restored; nil where there is none. Files is what it takes on disk, in bytes.
+	Backup *BackupRef `json:"backup,omitempty"`
+	Files  int64      `json:"files,omitempty"`
 }
 
 // Survey is what was seen.
@@ -65,12 +66,6 @@ func (a *Simulation) SurveyTarget(ctx context.Context, in SurveyInput) (Survey, 
 		return Survey{}, err
 	}
 	s := surveying{Base: a.Base, in: in, t: t, db: db}
-	if in.Backup != "" {
-		// A backup that cannot be read any more was said to be so before.
-		if _, from, err := a.catalog(in.Target).Known(ctx, in.Backup); err == nil {
-			s.from = from.Manifest
-		}
-	}
 	looks := []func(context.Context) Check{s.rights, s.lease, s.quiet, s.serverRoom}
 	if err := answers(ctx, db); err != nil {
 		if ctx.Err() != nil {
@@ -105,8 +100,7 @@ type surveying struct {
 	in     SurveyInput
 	t      config.Target
 	db     *mongo.Database
-	from   *backup.Manifest // of the backup that would be restored; nil where none can
-	silent bool             // the database does not answer
+	silent bool // the database does not answer
 }
 
 func ok(name, format string, args ...any) Check {
@@ -177,10 +171,10 @@ func (s *surveying) quiet(ctx context.Context) Check {
 
 func (s *surveying) serverRoom(ctx context.Context) Check {
 	const name = "space on the database server"
-	if s.from == nil {
+	if s.in.Backup == nil {
 		return Check{}
 	}
-	r, err := restore.RoomFor(ctx, s.db, backup.Source{Manifest: s.from})
+	r, err := restore.RoomFor(ctx, s.db, s.in.Backup.Bytes)
 	switch {
 	case err != nil:
 		return unknown(name, brief(err), "")
@@ -195,13 +189,10 @@ func (s *surveying) serverRoom(ctx context.Context) Check {
 // storageRoom expects both dumps of an incident to be as large as the backup's files.
 func (s *surveying) storageRoom(context.Context) Check {
 	const name = "space in storage"
-	if s.from == nil {
+	if s.in.Backup == nil {
 		return Check{}
 	}
-	var size int64
-	for _, f := range s.from.Files() {
-		size += f.Size
-	}
+	size := s.in.Files
 	free, err := durable.FreeBytes(s.Config.Storage.Dir)
 	switch {
 	case err != nil:
@@ -250,11 +241,11 @@ func (s *surveying) health(ctx context.Context) Check {
 // age holds the loss of a restore now against what is allowed.
 func (s *surveying) age(context.Context) Check {
 	const name = "age of the backup"
-	if s.from == nil {
+	if s.in.Backup == nil {
 		return Check{}
 	}
-	age, allowed := time.Since(s.from.StartedAt), time.Duration(s.t.Monitor.RPO)
-	text := fmt.Sprintf("%s: what was entered since %s would be gone", words.Brief(age), words.When(s.from.StartedAt))
+	age, allowed := time.Since(s.in.Backup.Time), time.Duration(s.t.Monitor.RPO)
+	text := fmt.Sprintf("%s: what was entered since %s would be gone", words.Brief(age), words.When(s.in.Backup.Time))
 	if allowed > 0 && age > allowed {
 		return problem(name, text+fmt.Sprintf("; %s are allowed (monitor.rpo)", words.Brief(allowed)), "see why there is no newer proven backup: runbook backups list "+s.in.Target)
 	}
@@ -268,7 +259,10 @@ func (s *surveying) organizations(ctx context.Context) Check {
 	}
 	from, reader := "the database", mail.FromDatabase(s.db)
 	if s.silent {
-		_, source, err := s.catalog(s.in.Target).Known(ctx, s.in.Backup)
+		if s.in.Backup == nil {
+			return unknown(name, "neither the database nor a backup can be asked", "")
+		}
+		_, source, err := s.catalog(s.in.Target).Known(ctx, s.in.Backup.ID)
 		if err != nil || source.Dir == "" {
 			return unknown(name, "neither the database nor a backup on this host can be asked", "")
 		}

@@ -239,7 +239,7 @@ func (s *simulation) draw(ctx workflow.Context, empty bool) error {
 func (s *simulation) survey(ctx workflow.Context) (string, error) {
 	in := activities.SurveyInput{Target: s.snap.Target, Playbook: s.playbook}
 	if s.backup != nil {
-		in.Backup = s.backup.Backup.ID
+		in.Backup, in.Files = &s.backup.Backup, s.backup.Bytes
 	}
 	var seen activities.Survey
 	err := workflow.ExecuteActivity(s.reading(ctx, "Look at rights, space, application, health and contacts"), simulations.SurveyTarget, in).Get(ctx, &seen)

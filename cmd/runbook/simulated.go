@@ -40,7 +40,7 @@ func writeSimulation(w io.Writer, s *workflows.Simulation) {
 		if e.Down {
 			down = "▪"
 		}
-		wrapped(w, fmt.Sprintf("  %s %-27s %12s  ", down, e.Phase, takes), e.Source, 46)
+		wrapped(w, fmt.Sprintf("  %s %-28s %10s  ", down, e.Phase, takes), e.Source, 45)
 	}
 	fmt.Fprintln(w, "  ▪ the application is down meanwhile")
 	if line := s.Expected.Line(); line != "" {
@@ -62,6 +62,9 @@ func writeSimulated(w io.Writer, p *activities.Plan, file string) {
 			words.Plural(int64(p.TenantsHit), "organization", "organizations")), 2)
 	} else {
 		fmt.Fprintln(w, "  what would be lost is not known")
+	}
+	for _, warning := range p.Warnings {
+		wrapped(w, "  ! ", warning, 4)
 	}
 	for _, list := range []struct {
 		name string
@@ -87,9 +90,6 @@ func writeSimulated(w io.Writer, p *activities.Plan, file string) {
 	}
 	if len(p.MoveAside) > 0 {
 		wrapped(w, "  ", "set aside, because the backup has them not: "+strings.Join(p.MoveAside, ", "), 4)
-	}
-	for _, warning := range p.Warnings {
-		wrapped(w, "  ! ", warning, 4)
 	}
 	if file != "" {
 		fmt.Fprintf(w, "  all of it, on the worker's host:\n    %s\n", file)

@@ -119,7 +119,7 @@ func Of(phases []Phase, past []Past, size Size) []Estimate {
 				factor := scale(*p, size)
 				e.Seconds *= factor
 				if factor < 0.95 || factor > 1.05 {
-					e.Source += fmt.Sprintf(", scaled × %s", number(factor))
+					e.Source += fmt.Sprintf(", scaled ×%s", number(factor))
 				}
 			}
 		}

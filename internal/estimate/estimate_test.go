@@ -24,10 +24,10 @@ func TestEstimates(t *testing.T) {
 		"never measured is unknown, and never a guess": {Stage, nil, Size{100, mb}, false, 0, "never measured"},
 		"as much as in the drill takes as long":        {Stage, []Past{drill}, Size{28_850, 100 * mb}, true, 12, "the drill of 2026-11-20: 28,850 documents in 12 s"},
 		"three times the bytes take three times as long": {
-			Stage, []Past{drill}, Size{40_000, 300 * mb}, true, 36, "the drill of 2026-11-20: 28,850 documents in 12 s, scaled × 3.0"},
+			Stage, []Past{drill}, Size{40_000, 300 * mb}, true, 36, "the drill of 2026-11-20: 28,850 documents in 12 s, scaled ×3.0"},
 		"where bytes were not kept, documents count": {
 			Stage, []Past{{Phase: Stage, Kind: Drill, At: on(20), Documents: 1000, Seconds: 2}}, Size{500, mb}, true, 1,
-			"the drill of 2026-11-20: 1,000 documents in 2.0 s, scaled × 0.5"},
+			"the drill of 2026-11-20: 1,000 documents in 2.0 s, scaled ×0.5"},
 		"an empty past run scales nothing": {Stage, []Past{{Phase: Stage, Kind: Drill, At: on(20), Seconds: 2}}, Size{500, mb}, true, 2, "the drill of 2026-11-20: 0 documents in 2.0 s"},
 		"a swap renames, however much there is": {
 			Swap, []Past{{Phase: Swap, Kind: Recovery, At: on(3), Documents: 10, Bytes: mb, Seconds: 4}}, Size{1e6, 900 * mb}, true, 4, "the recovery of 2026-11-03"},
@@ -45,7 +45,7 @@ func TestEstimates(t *testing.T) {
 			`as "emergency dump" of the backup of 2026-11-22: 10 documents in 5.0 s`},
 		"a verification takes as long as a drill's proof": {
 			Verify, []Past{{Phase: Prove, Kind: Drill, At: on(20), Documents: 10, Bytes: 10 * mb, Seconds: 5}}, Size{20, 20 * mb}, true, 10,
-			`as "prove the staged copy" of the drill of 2026-11-20: 10 documents in 5.0 s, scaled × 2.0`},
+			`as "prove the staged copy" of the drill of 2026-11-20: 10 documents in 5.0 s, scaled ×2.0`},
 		"a stop is like nothing else": {Stop, []Past{drill}, Size{1, 1}, false, 0, "never measured"},
 	} {
 		t.Run(name, func(t *testing.T) {

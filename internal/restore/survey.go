@@ -9,8 +9,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-
-	"github.com/battwheels/runbook/internal/backup"
 )
 
 // Connected is who is connected to the server, as Quiet would see it.
@@ -38,23 +36,16 @@ func ListClients(ctx context.Context, db *mongo.Database, o QuietOptions) (Conne
 // Room is what a staged copy needs on the database server, estimated, and what is free there, in bytes.
 type Room struct {
 	Need, Free int64
-	Known      bool  // the server tells its free space
-	Stored     int64 // what the database takes there now, without indexes
+	Known      bool // the server tells its free space
 }
 
-// RoomFor asks the server, as Stage does before it loads anything.
-func RoomFor(ctx context.Context, db *mongo.Database, s backup.Source) (Room, error) {
-	var need int64
-	for i := range s.Manifest.Collections {
-		if c := &s.Manifest.Collections[i]; c.Type != backup.TypeTimeseries && !reserved(c.Name) && !system(c.Name) {
-			need += c.Digest.Bytes
-		}
-	}
+// RoomFor asks the server what so many bytes of documents will take there, as Stage does before it loads anything.
+func RoomFor(ctx context.Context, db *mongo.Database, need int64) (Room, error) {
 	var d disk
 	if err := db.RunCommand(ctx, bson.D{{Key: "dbStats", Value: 1}}).Decode(&d); err != nil {
 		return Room{}, err
 	}
-	r := Room{Known: d.FsTotalSize > 0, Stored: int64(d.StorageSize)}
+	r := Room{Known: d.FsTotalSize > 0}
 	r.Need, r.Free = d.estimate(need)
 	return r, nil
 }
