@@ -153,6 +153,8 @@ func TestTheSurveySaysWhatIsWrong(t *testing.T) {
 		"nobody to ask for the volume": {nil, SurveyInput{Playbook: "PodLoss"}, "the platform's support", CheckProblem, "nobody"},
 		"a volume that is gone": {func(_ *testing.T, _ *deleted, c *config.Target) { c.PodLoss.Volume.Path = "/no/such/volume" },
 			SurveyInput{Playbook: "PodLoss"}, "volume", CheckProblem, "/no/such/volume is not there"},
+		"a backup's space":      {nil, SurveyInput{Playbook: "Backup"}, "space in storage", CheckOK, "a dump takes at most"},
+		"a backup's rights":     {nil, SurveyInput{Playbook: "Backup"}, "rights", CheckOK, "no login"},
 		"a volume nobody named": {nil, SurveyInput{Playbook: "PodLoss"}, "volume", CheckUnknown, "no path"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -46,8 +46,11 @@ type Survey struct {
 	Checks []Check `json:"checks"`
 }
 
-// The playbook with a survey of its own.
-const playbookPodLoss = "PodLoss"
+// The playbooks with a survey of their own.
+const (
+	playbookPodLoss = "PodLoss"
+	playbookBackup  = "Backup"
+)
 
 // within bounds one look.
 const within = 20 * time.Second
@@ -66,7 +69,15 @@ func (a *Simulation) SurveyTarget(ctx context.Context, in SurveyInput) (Survey, 
 		return Survey{}, err
 	}
 	s := surveying{Base: a.Base, in: in, t: t, db: db}
-	looks := []func(context.Context) Check{s.rights, s.lease, s.quiet, s.serverRoom}
+	looks, more := []func(context.Context) Check{s.rights, s.lease, s.quiet, s.serverRoom}, []func(context.Context) Check{
+		s.halfSwaps, s.storageRoom, s.application, s.health, s.age, s.organizations, s.mail, s.onCall, s.approval,
+	}
+	switch in.Playbook {
+	case playbookPodLoss:
+		more = append([]func(context.Context) Check{s.volumePath, s.offsite, s.support, s.verdict}, more...)
+	case playbookBackup:
+		looks, more = []func(context.Context) Check{s.rights, s.dumpRoom}, []func(context.Context) Check{s.offsite}
+	}
 	if err := answers(ctx, db); err != nil {
 		if ctx.Err() != nil {
 			return Survey{}, ctx.Err()
@@ -76,12 +87,8 @@ func (a *Simulation) SurveyTarget(ctx context.Context, in SurveyInput) (Survey, 
 			return problem("database", why(err), "see that it runs and that database.uri is right; where it is gone, this is no rehearsal")
 		}}
 	}
-	if in.Playbook == playbookPodLoss {
-		looks = append(looks, s.volumePath, s.offsite, s.support, s.verdict)
-	}
-	looks = append(looks, s.halfSwaps, s.storageRoom, s.application, s.health, s.age, s.organizations, s.mail, s.onCall, s.approval)
 	var out Survey
-	for _, look := range looks {
+	for _, look := range append(looks, more...) {
 		limited, cancel := context.WithTimeout(ctx, within)
 		c := look(limited)
 		cancel()
@@ -117,7 +124,11 @@ func unknown(name, text, do string) Check {
 
 func (s *surveying) rights(ctx context.Context) Check {
 	const name = "rights"
-	r, err := restore.CheckRights(ctx, s.db)
+	actions, what, roles := restore.Actions(), "a restore", "readWrite and dbAdmin"
+	if s.in.Playbook == playbookBackup {
+		actions, what, roles = restore.DumpActions(), "a backup", "read"
+	}
+	r, err := restore.CheckRights(ctx, s.db, actions)
 	switch {
 	case err != nil:
 		return unknown(name, brief(err), "")
@@ -126,9 +137,9 @@ func (s *surveying) rights(ctx context.Context) Check {
 	case !r.Known:
 		return unknown(name, "the server does not tell what its user may do", "a drill shows it")
 	case len(r.Missing) > 0:
-		return problem(name, "runbook's user may not: "+strings.Join(r.Missing, ", "), "give it readWrite and dbAdmin on "+s.db.Name())
+		return problem(name, "runbook's user may not: "+strings.Join(r.Missing, ", "), "give it "+roles+" on "+s.db.Name())
 	}
-	return ok(name, "runbook's user may do all that a restore does")
+	return ok(name, "runbook's user may do all that %s does", what)
 }
 
 func (s *surveying) lease(ctx context.Context) Check {
@@ -201,6 +212,27 @@ func (s *surveying) storageRoom(context.Context) Check {
 		return problem(name, fmt.Sprintf("the emergency and the safety dump take about %s, and %s are free", words.Bytes(2*size), words.Bytes(free)), "free space in "+s.Config.Storage.Dir)
 	}
 	return ok(name, "the emergency and the safety dump take about %s, and %s are free", words.Bytes(2*size), words.Bytes(free))
+}
+
+// dumpRoom expects what a dump itself expects: files no larger than what the server stores, or than the documents.
+func (s *surveying) dumpRoom(ctx context.Context) Check {
+	const name = "space in storage"
+	r, err := restore.RoomFor(ctx, s.db, 0)
+	if err != nil {
+		return unknown(name, "the server does not tell how large the database is: "+brief(err), "")
+	}
+	need := r.Documents
+	if r.Stored > 0 {
+		need = min(need, r.Stored)
+	}
+	free, err := durable.FreeBytes(s.Config.Storage.Dir)
+	switch {
+	case err != nil:
+		return unknown(name, brief(err), "")
+	case need > free:
+		return problem(name, fmt.Sprintf("a dump takes at most %s, and %s are free", words.Bytes(need), words.Bytes(free)), "free space in "+s.Config.Storage.Dir)
+	}
+	return ok(name, "a dump takes at most %s, and %s are free", words.Bytes(need), words.Bytes(free))
 }
 
 func (s *surveying) application(ctx context.Context) Check {

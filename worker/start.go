@@ -79,7 +79,7 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		"DatabaseCorruption": workflows.IncidentID(target),
 		"PodLoss":            workflows.IncidentID(target),
 		"Restore":            workflows.RestoreID(target),
-		"Backup":             "backup/" + target,
+		"Backup":             workflows.BackupID(target),
 		"BackupMonitor":      "monitor/" + target,
 		"RestoreDrill":       workflows.DrillID(target),
 	}[playbook]
@@ -112,6 +112,8 @@ func dryRun(in any) bool {
 	case workflows.PodLossInput:
 		return in.DryRun
 	case workflows.RestoreInput:
+		return in.DryRun
+	case workflows.BackupInput:
 		return in.DryRun
 	default:
 		return false

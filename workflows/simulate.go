@@ -12,7 +12,7 @@ import (
 	"github.com/battwheels/runbook/internal/estimate"
 )
 
-// Simulation is what a dry run of DatabaseCorruption, PodLoss or Restore has found: what would happen, how long it would take, and
+// Simulation is what a dry run has found: what would happen, how long it would take, and
 // what would hinder it.
 type Simulation struct {
 	Playbook string `json:"playbook"`
@@ -23,7 +23,7 @@ type Simulation struct {
 	Phases   []estimate.Estimate     `json:"phases,omitempty"`
 	Expected estimate.Sum            `json:"expected"`
 	RTO      time.Duration           `json:"rto,omitempty"`      // allowed
-	Observed *activities.Observation `json:"observed,omitempty"` // of PodLoss
+	Observed *activities.Observation `json:"observed,omitempty"` // of PodLoss and Backup
 	File     string                  `json:"file,omitempty"`     // the whole blast radius, in storage
 }
 
@@ -62,18 +62,15 @@ type simulation struct {
 // few are the tries of a dry run's step: what does not answer by then is a finding.
 var few = temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumAttempts: 3}
 
-// simulate runs all the reading and planning of a playbook.
-func simulate(ctx workflow.Context, playbook string, snap activities.Snapshot, in RestoreInput) (*Simulation, error) {
+// newSimulation begins a dry run of these steps. It refuses the ids under which an alert, a restore or a backup would look for a real
+// one.
+func newSimulation(ctx workflow.Context, playbook string, snap activities.Snapshot, in RestoreInput, steps ...string) (*simulation, error) {
 	id := workflow.GetInfo(ctx).WorkflowExecution.ID
-	if id == IncidentID(snap.Target) || id == RestoreID(snap.Target) {
-		return nil, badInput(fmt.Errorf("a dry run cannot be %s: an alert, or a restore, would find it there and start nothing; give it the workflow id %s", id, DryRunID(snap.Target)))
+	if id == IncidentID(snap.Target) || id == RestoreID(snap.Target) || id == BackupID(snap.Target) {
+		return nil, badInput(fmt.Errorf("a dry run cannot be %s: what really has to be done would find it there and not begin; give it the workflow id %s", id, DryRunID(snap.Target)))
 	}
 	s := &simulation{playbook: playbook, snap: snap, in: in, id: incidentID(ctx), found: Simulation{Playbook: playbook, RTO: snap.RTO}}
 	s.status = Status{Target: snap.Target}
-	steps := []string{stepPickAndCheck, stepCount, stepSurvey, stepEstimate}
-	if s.podLoss() {
-		steps = []string{stepObserve, stepPickAndCheck, stepSurvey, stepEstimate}
-	}
 	for _, name := range steps {
 		s.status.Steps = append(s.status.Steps, Step{Name: name, State: Pending})
 	}
@@ -81,6 +78,19 @@ func simulate(ctx workflow.Context, playbook string, snap activities.Snapshot, i
 		workflow.QueryHandlerOptions{Description: "What is done, and what runs"})
 	if err != nil {
 		return nil, fmt.Errorf("register query: %w", err)
+	}
+	return s, nil
+}
+
+// simulate runs all the reading and planning of a playbook that restores.
+func simulate(ctx workflow.Context, playbook string, snap activities.Snapshot, in RestoreInput) (*Simulation, error) {
+	steps := []string{stepPickAndCheck, stepCount, stepSurvey, stepEstimate}
+	if playbook == "PodLoss" {
+		steps = []string{stepObserve, stepPickAndCheck, stepSurvey, stepEstimate}
+	}
+	s, err := newSimulation(ctx, playbook, snap, in, steps...)
+	if err != nil {
+		return nil, err
 	}
 	return s.run(ctx)
 }
@@ -110,10 +120,14 @@ func (s *simulation) run(ctx workflow.Context) (*Simulation, error) {
 	if err := s.step(ctx, stepEstimate, s.estimate); err != nil {
 		return nil, err
 	}
+	return s.finish(ctx), nil
+}
+
+func (s *simulation) finish(ctx workflow.Context) *Simulation {
 	s.found.Ready = s.found.problems() == 0
 	s.status.Phase, s.status.Result, s.status.Simulation = string(Planned), s.found.summary(), &s.found
 	s.publish(ctx)
-	return &s.found, nil
+	return &s.found
 }
 
 // step runs one part. An error of it becomes a problem of its name.
@@ -306,6 +320,9 @@ func (s *Simulation) summary() string {
 		ready = fmt.Sprintf("%d things would hinder it.", n)
 	}
 	what := "there is no plan"
+	if s.Playbook == "Backup" && s.Observed != nil {
+		what = fmt.Sprintf("%s documents in %d collections would be dumped", count(s.Observed.Documents), s.Observed.Collections)
+	}
 	if s.Plan != nil {
 		what = "backup " + s.Plan.Backup.ID + " would be restored"
 	}

@@ -129,6 +129,24 @@ func TestADryRunReadsAndPlansAndDoesNothingElse(t *testing.T) {
 	}
 }
 
+// TestADryRunOfABackupDumpsNothing, and says how long it would take.
+func TestADryRunOfABackupDumpsNothing(t *testing.T) {
+	s := newRehearsed(t)
+	s.ExecuteWorkflow(Backup, BackupInput{DryRun: true})
+	require.NoError(t, s.GetWorkflowError())
+	var r BackupResult
+	require.NoError(t, s.GetWorkflowResult(&r))
+	require.Equal(t, []string{"LoadTarget", "ObserveDatabase", "SurveyTarget", "EstimateRecovery"}, s.calls)
+	require.Contains(t, r.Summary, "0 documents in 0 collections would be dumped. Nothing that was looked at would hinder it.")
+	require.True(t, r.Simulation.Ready)
+	require.Equal(t, []estimate.Phase{estimate.Dump, estimate.Check}, s.estimates[0].Phases)
+
+	s = newRehearsed(t)
+	s.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: BackupID("battwheels"), TaskQueue: TaskQueue})
+	s.ExecuteWorkflow(Backup, BackupInput{DryRun: true})
+	require.ErrorContains(t, s.GetWorkflowError(), "a dry run cannot be backup/battwheels")
+}
+
 // TestADryRunPassesOverADamagedBackupAsARestoreWould, and says so.
 func TestADryRunPassesOverADamagedBackupAsARestoreWould(t *testing.T) {
 	s := newRehearsed(t)

@@ -42,7 +42,9 @@ func writeSimulation(w io.Writer, s *workflows.Simulation) {
 		}
 		wrapped(w, fmt.Sprintf("  %s %-28s %10s  ", down, e.Phase, takes), e.Source, 45)
 	}
-	fmt.Fprintln(w, "  ▪ the application is down meanwhile")
+	if s.Expected.Stops {
+		fmt.Fprintln(w, "  ▪ the application is down meanwhile")
+	}
 	if line := s.Expected.Line(); line != "" {
 		wrapped(w, "  ", line, 2)
 	}

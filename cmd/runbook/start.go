@@ -18,7 +18,7 @@ import (
 var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "PodLoss", "Restore", "RestoreDrill"}
 
 // rehearsable are the playbooks that have a dry run.
-var rehearsable = []string{"AccidentalDeletion", "DatabaseCorruption", "PodLoss", "Restore"}
+var rehearsable = []string{"AccidentalDeletion", "Backup", "DatabaseCorruption", "PodLoss", "Restore"}
 
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
@@ -59,7 +59,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 			deletion.Target, deletion.Backup, deletion.Since, deletion.By, deletion.Reason = target, backup, workflows.Since(since), by, reason
 			in := map[string]any{
 				"AccidentalDeletion": deletion,
-				"Backup":             workflows.BackupInput{Target: target},
+				"Backup":             workflows.BackupInput{Target: target, DryRun: dry},
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
 				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason, DryRun: dry},
 				"PodLoss":            workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason, DryRun: dry},
@@ -120,7 +120,7 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 		return found("the backups are not as they should be")
 	}
 	if simulated, ok := result["simulation"].(map[string]any); ok && simulated["ready"] == false {
-		return found("a recovery would be hindered")
+		return found("it would be hindered")
 	}
 	if passed, ok := result["passed"].(bool); ok && !passed {
 		return found("the drill failed")

@@ -190,14 +190,14 @@ func writeUndelete(w io.Writer, p *activities.Plan) {
 func writePlanned(w io.Writer, result map[string]any) {
 	b, err := json.Marshal(result)
 	var r workflows.IncidentResult
-	if err != nil || json.Unmarshal(b, &r) != nil || r.Outcome != workflows.Planned {
+	if err != nil || json.Unmarshal(b, &r) != nil {
 		return
 	}
 	if r.Simulation != nil {
 		writeSimulation(w, r.Simulation)
 		return
 	}
-	if r.Undelete == nil {
+	if r.Outcome != workflows.Planned || r.Undelete == nil {
 		return
 	}
 	writeMissing(w, &activities.Missing{Documents: r.Undelete.Missing, Groups: r.Undelete.Groups, Folder: r.Undelete.Folder})

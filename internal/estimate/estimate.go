@@ -18,7 +18,7 @@ type Phase string
 
 // The phases, in the order of a recovery. From Stop on the application is down.
 const (
-	Dump   Phase = "emergency dump"
+	Dump   Phase = "dump"
 	Check  Phase = "check the backup"
 	Stage  Phase = "load it beside the live data"
 	Prove  Phase = "prove the staged copy"
@@ -175,12 +175,14 @@ type Sum struct {
 	TotalSeconds float64 `json:"totalSeconds"` // all phases
 	Unknown      []Phase `json:"unknown,omitempty"`
 	DownUnknown  bool    `json:"downUnknown,omitempty"` // a phase without the application is unknown
+	Stops        bool    `json:"stops,omitempty"`       // there is a phase without the application
 }
 
 // Add adds the estimates up. With unknown phases the sums are the least that it can take.
 func Add(list []Estimate) Sum {
 	var s Sum
 	for _, e := range list {
+		s.Stops = s.Stops || e.Down
 		if !e.Known {
 			s.Unknown = append(s.Unknown, e.Phase)
 			s.DownUnknown = s.DownUnknown || e.Down
@@ -204,6 +206,9 @@ func (s Sum) Total() string { return least(len(s.Unknown) > 0) + Duration(s.Tota
 func (s Sum) Line() string {
 	if s.TotalSeconds == 0 && len(s.Unknown) > 0 {
 		return ""
+	}
+	if !s.Stops {
+		return fmt.Sprintf("Expected: %s in all%s.", s.Total(), s.missing())
 	}
 	return fmt.Sprintf("Expected: the application is down for %s, %s in all without people's time%s.", s.Downtime(), s.Total(), s.missing())
 }

@@ -42,7 +42,7 @@ func TestEstimates(t *testing.T) {
 			Size{1, mb}, true, 1, "measured by this dry run"},
 		"a safety dump takes as long as a backup": {
 			Safety, []Past{{Phase: Dump, Kind: Backup, At: on(22), Documents: 10, Bytes: 10 * mb, Seconds: 5}}, Size{10, 10 * mb}, true, 5,
-			`as "emergency dump" of the backup of 2026-11-22: 10 documents in 5.0 s`},
+			`as "dump" of the backup of 2026-11-22: 10 documents in 5.0 s`},
 		"a verification takes as long as a drill's proof": {
 			Verify, []Past{{Phase: Prove, Kind: Drill, At: on(20), Documents: 10, Bytes: 10 * mb, Seconds: 5}}, Size{20, 20 * mb}, true, 10,
 			`as "prove the staged copy" of the drill of 2026-11-20: 10 documents in 5.0 s, scaled ×2.0`},
@@ -77,6 +77,6 @@ func TestSums(t *testing.T) {
 
 	early := Add(Of([]Phase{Check, Stage}, past[1:2], Size{10, 10}))
 	require.False(t, early.DownUnknown)
-	require.Equal(t, "at least 2.0 s", early.Total())
+	require.Equal(t, "Expected: at least 2.0 s in all; never measured: check the backup.", early.Line(), "nothing is said of an application that is not stopped")
 	require.Empty(t, Add(Of(Phases(), nil, Size{})).Line(), "nothing is said where nothing is known")
 }

@@ -36,7 +36,9 @@ func ListClients(ctx context.Context, db *mongo.Database, o QuietOptions) (Conne
 // Room is what a staged copy needs on the database server, estimated, and what is free there, in bytes.
 type Room struct {
 	Need, Free int64
-	Known      bool // the server tells its free space
+	Known      bool  // the server tells its free space
+	Stored     int64 // what the database's documents take there now
+	Documents  int64 // the same uncompressed
 }
 
 // RoomFor asks the server what so many bytes of documents will take there, as Stage does before it loads anything.
@@ -45,7 +47,7 @@ func RoomFor(ctx context.Context, db *mongo.Database, need int64) (Room, error) 
 	if err := db.RunCommand(ctx, bson.D{{Key: "dbStats", Value: 1}}).Decode(&d); err != nil {
 		return Room{}, err
 	}
-	r := Room{Known: d.FsTotalSize > 0}
+	r := Room{Known: d.FsTotalSize > 0, Stored: int64(d.StorageSize), Documents: int64(d.DataSize)}
 	r.Need, r.Free = d.estimate(need)
 	return r, nil
 }
@@ -63,19 +65,21 @@ func HeldBy(ctx context.Context, db *mongo.Database) (h Holder, since time.Time,
 type Rights struct {
 	Known   bool     // the server tells
 	Open    bool     // it asks for no login
-	Missing []string // actions that a restore needs on the database, and the user has not
+	Missing []string // actions that are needed on the database, and the user has not
 	InProg  bool     // may list the clients of others
 }
 
-// restoreActions are what staging, swapping and merging need on a database. Inserts pass over document validation, which the
-// built-in role readWrite does not include, and dbAdmin does.
-var restoreActions = []string{
-	"listCollections", "listIndexes", "find", "insert", "update", "createCollection", "createIndex", "dropCollection",
-	"renameCollectionSameDB", "bypassDocumentValidation",
+// DumpActions are what a dump needs on a database.
+func DumpActions() []string { return []string{"listCollections", "listIndexes", "find"} }
+
+// Actions are what staging, swapping and merging need on a database. Inserts pass over document validation, which the built-in role
+// readWrite does not include, and dbAdmin does.
+func Actions() []string {
+	return append(DumpActions(), "insert", "update", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB", "bypassDocumentValidation")
 }
 
-// CheckRights asks the server what we may do, and tries nothing.
-func CheckRights(ctx context.Context, db *mongo.Database) (Rights, error) {
+// CheckRights asks the server whether we may do all of these actions, and tries nothing.
+func CheckRights(ctx context.Context, db *mongo.Database, actions []string) (Rights, error) {
 	var status connectionStatus
 	err := db.Client().Database("admin").RunCommand(ctx, bson.D{{Key: "connectionStatus", Value: 1}, {Key: "showPrivileges", Value: true}}).Decode(&status)
 	var refused mongo.CommandError
@@ -85,7 +89,7 @@ func CheckRights(ctx context.Context, db *mongo.Database) (Rights, error) {
 	if err != nil {
 		return Rights{}, err
 	}
-	return status.rights(db.Name()), nil
+	return status.rights(db.Name(), actions), nil
 }
 
 // connectionStatus is the answer to the command of that name.
@@ -105,7 +109,7 @@ type connectionStatus struct {
 }
 
 // rights adds up the privileges that hold for all collections of a database.
-func (s connectionStatus) rights(database string) Rights {
+func (s connectionStatus) rights(database string, actions []string) Rights {
 	users, _ := s.AuthInfo.Users.Elements()
 	if len(users) == 0 {
 		return Rights{Known: true, Open: true, InProg: true}
@@ -129,7 +133,7 @@ func (s connectionStatus) rights(database string) Rights {
 	if may["anyAction"] {
 		return r
 	}
-	for _, action := range restoreActions {
+	for _, action := range actions {
 		if !may[action] {
 			r.Missing = append(r.Missing, action)
 		}

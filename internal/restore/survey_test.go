@@ -20,6 +20,7 @@ func TestRightsAreReadFromWhatTheServerSays(t *testing.T) {
 		return bson.D{{Key: "resource", Value: resource}, {Key: "actions", Value: actions}}
 	}
 	cluster := bson.D{{Key: "cluster", Value: true}}
+	restoreActions := Actions()
 	readWrite := restoreActions[:len(restoreActions)-1]
 	user := bson.A{bson.D{{Key: "user", Value: "runbook"}, {Key: "db", Value: "admin"}}}
 	for name, c := range map[string]struct {
@@ -44,7 +45,7 @@ func TestRightsAreReadFromWhatTheServerSays(t *testing.T) {
 			require.NoError(t, err)
 			var s connectionStatus
 			require.NoError(t, bson.Unmarshal(raw, &s))
-			require.Equal(t, c.want, s.rights("d"))
+			require.Equal(t, c.want, s.rights("d", restoreActions))
 		})
 	}
 }
@@ -52,11 +53,11 @@ func TestRightsAreReadFromWhatTheServerSays(t *testing.T) {
 func TestRightsOfAServerThatDoesNotKnowTheQuestionAreUnknown(t *testing.T) {
 	srv := mongotest.Start(t)
 	db := srv.Client(t).Database("d")
-	r, err := CheckRights(t.Context(), db)
+	r, err := CheckRights(t.Context(), db, Actions())
 	require.NoError(t, err)
 	require.True(t, r.Open)
 	srv.Fail(mongotest.Fault{Command: "connectionStatus", Error: &mongotest.Error{Code: 59, Message: "no such command"}})
-	r, err = CheckRights(t.Context(), db)
+	r, err = CheckRights(t.Context(), db, Actions())
 	require.NoError(t, err)
 	require.False(t, r.Known)
 }
@@ -103,5 +104,6 @@ func TestRoomIsUnknownWhereTheServerDoesNotTellItsDisk(t *testing.T) {
 	fill(t, db, given{name: "c", documents: people(t, 10, "x")})
 	r, err := RoomFor(t.Context(), db, 5000)
 	require.NoError(t, err)
-	require.Equal(t, Room{Need: 5000}, r)
+	require.Equal(t, Room{Need: 5000, Stored: r.Stored, Documents: r.Documents}, r)
+	require.Positive(t, r.Documents)
 }
