@@ -33,16 +33,17 @@ func (c *Catalog) Examine(ctx context.Context, id string, progress func(backup.P
 }
 
 func (c *Catalog) examine(ctx context.Context, e *Entry, progress func(backup.Progress)) (*backup.Manifest, error) {
-	m, known := e.manifest, e.manifest != nil
 	if e.Origin == Own {
-		var err error
-		if m, err = backup.ReadManifest(e.Home); err != nil {
+		m, err := backup.ReadManifest(e.Home)
+		if err != nil {
 			return nil, err
 		}
-	} else if m, known = c.adopted(e); !known {
-		return backup.Adopt(ctx, e.Data, backup.AdoptOptions{Name: e.Name, Target: c.Target, Database: c.Database, Time: e.Time}, progress)
+		return m, backup.Verify(ctx, backup.Source{Dir: e.Data, Manifest: m}, progress)
 	}
-	return m, backup.Verify(ctx, backup.Source{Dir: e.Data, Manifest: m}, progress)
+	if m, ok := c.adopted(e); ok {
+		return m, backup.Verify(ctx, backup.Source{Dir: e.Data, Manifest: m}, progress)
+	}
+	return backup.Adopt(ctx, e.Data, backup.AdoptOptions{Name: e.Name, Target: c.Target, Database: c.Database, Time: e.Time}, progress)
 }
 
 // NewestOffsite returns the newest whole copy in the bucket, by its manifest, which is read anew. ok is false where there is none. An

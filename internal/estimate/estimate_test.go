@@ -77,6 +77,6 @@ func TestSums(t *testing.T) {
 
 	early := Add(Of([]Phase{Check, Stage}, past[1:2], Size{10, 10}))
 	require.False(t, early.DownUnknown)
-	require.Equal(t, "Expected: at least 2.0 s in all; never measured: check the backup.", early.Line(), "nothing is said of an application that is not stopped")
+	require.Equal(t, "Expected: at least 2.0 s in all; never measured: load it beside the live data.", early.Line(), "nothing is said of an application that is not stopped")
 	require.Empty(t, Add(Of(Phases(), nil, Size{})).Line(), "nothing is said where nothing is known")
 }

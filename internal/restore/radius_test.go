@@ -19,7 +19,7 @@ func damaged(t testing.TB) (before, after []given) {
 	customers := people(t, 2000, "Asha")
 	now := append(people(t, 1990, "Asha"), doc(t, "_id", "new", "organization_id", "org_9"), doc(t, "_id", int64(7), "n", int32(1)))
 	for _, i := range []int{3, 700, 1500} {
-		now[i] = doc(t, "_id", bson.Raw(customers[i]).Lookup("_id"), "organization_id", "org_moved", "n", int32(-1))
+		now[i] = doc(t, "_id", customers[i].Lookup("_id"), "organization_id", "org_moved", "n", int32(-1))
 	}
 	vehicles := people(t, 300, "scooter")
 	return []given{{name: "customers", documents: customers}, {name: "vehicles", documents: vehicles}, {name: "lost", documents: people(t, 50, "l")}, view},

@@ -175,7 +175,7 @@ func TestADryRunOfEachPlaybookChangesNothing(t *testing.T) {
 			require.NotContains(t, asked(), "start")
 			if playbook == "Backup" {
 				require.True(t, r.Simulation.Ready, "%+v", r.Simulation.Checks)
-				require.Contains(t, r.Summary, "2513 documents in 4 collections would be dumped")
+				require.Contains(t, r.Summary, "2,513 documents in 4 collections would be dumped")
 				return
 			}
 			require.Contains(t, asked(), "state")
