@@ -118,6 +118,7 @@ func (a *Simulation) SimulatePlan(ctx context.Context, in SimulateInput) (Simula
 		}
 		r, err := restore.CountRadius(ctx, db, from, restore.RadiusOptions{
 			Collections: in.Collections, TenantField: t.Tenants.Field, Dir: work, Parallel: t.Backup.Parallel, Progress: report,
+			DocumentsPerSecond: t.Backup.DocumentsPerSecond, BytesPerSecond: t.Backup.BytesPerSecond,
 		})
 		if err != nil {
 			return Simulated{}, typed(ctx, err)

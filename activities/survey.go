@@ -76,7 +76,10 @@ func (a *Simulation) SurveyTarget(ctx context.Context, in SurveyInput) (Survey, 
 	case playbookPodLoss:
 		more = append([]func(context.Context) Check{s.volumePath, s.offsite, s.support, s.verdict}, more...)
 	case playbookBackup:
-		looks, more = []func(context.Context) Check{s.rights, s.dumpRoom}, []func(context.Context) Check{s.offsite}
+		looks, more = []func(context.Context) Check{s.rights, s.dumpRoom}, nil
+		if s.Config.Storage.Offsite.URL != "" {
+			more = append(more, s.offsite)
+		}
 	}
 	if err := answers(ctx, db); err != nil {
 		if ctx.Err() != nil {

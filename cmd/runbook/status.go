@@ -148,6 +148,9 @@ func (s targetStatus) write(w io.Writer) {
 		if p.RadiusKnown {
 			fmt.Fprintf(w, "  %d come back, %d go back to the backup's version, %d newer ones leave\n", p.Radius.Missing, p.Radius.Changed, p.Radius.Added)
 		}
+		if p.Expected != "" {
+			fmt.Fprintln(w, " ", p.Expected)
+		}
 		for _, warning := range p.Warnings {
 			fmt.Fprintln(w, "  !", warning)
 		}

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/battwheels/runbook/internal/backup"
 )
@@ -23,6 +24,8 @@ type RadiusOptions struct {
 	Dir         string   // for indexes that outgrow the memory, removed at the end; default the system's temporary directory
 	Parallel    int      // collections at a time; 0: four
 	Progress    func(backup.Progress)
+	// DocumentsPerSecond and BytesPerSecond, of BSON, bound how fast the database is read, by all collections together; 0: no limit.
+	DocumentsPerSecond, BytesPerSecond int64
 }
 
 // Radius is what restoring a backup would change in a database as it is now: what backup.Compare says of the backup and of a
@@ -60,7 +63,7 @@ func CountRadius(ctx context.Context, db *mongo.Database, s backup.Source, o Rad
 	if o.Parallel <= 0 {
 		o.Parallel = defaultParallel
 	}
-	c := counting{db: db, source: s, o: o, dir: dir}
+	c := counting{db: db, source: s, o: o, dir: dir, documents: limiter(o.DocumentsPerSecond), bytes: limiter(o.BytesPerSecond)}
 	c.found = Radius{
 		Diff:      backup.Diff{Collections: map[string]backup.Counts{}, Tenants: map[string]backup.Counts{}},
 		Documents: map[string]int64{}, Unread: map[string]string{},
@@ -92,8 +95,31 @@ type counting struct {
 	o       RadiusOptions
 	dir     string
 	tracker *backup.Tracker
-	mu      sync.Mutex
-	found   Radius
+	// nil where there is no limit
+	documents, bytes *rate.Limiter
+
+	mu    sync.Mutex
+	found Radius
+}
+
+// limiter lets through what a tenth of a second allows at once.
+func limiter(perSecond int64) *rate.Limiter {
+	if perSecond <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond/10, 1)))
+}
+
+// heed waits until what was just read is within a limit.
+func heed(ctx context.Context, l *rate.Limiter, n int64) error {
+	for l != nil && n > 0 {
+		step := min(n, int64(l.Burst()))
+		if err := l.WaitN(ctx, int(step)); err != nil {
+			return err
+		}
+		n -= step
+	}
+	return nil
 }
 
 // radiusJob is one collection: of the backup, of the database, or of both.
@@ -321,21 +347,30 @@ type unreadError struct{ error }
 
 func (e *unreadError) Unwrap() error { return e.error }
 
+// pacedBytes is how much is read before it is held against the limits.
+const pacedBytes = 64 << 10
+
 func (c *counting) read(ctx context.Context, live string, begin func(), each func(bson.Raw)) error {
 	var documents, bytes int64
-	tell := func() {
+	var late error // the time is up, or would be before the limit lets more through
+	pause := func() {
 		c.tracker.Add(live, documents, bytes)
+		if late == nil {
+			late = errors.Join(heed(ctx, c.documents, documents), heed(ctx, c.bytes, bytes))
+		}
 		documents, bytes = 0, 0
 	}
 	err := read(ctx, c.db, live, begin, func(doc bson.Raw) {
 		each(doc)
-		documents, bytes = documents+1, bytes+int64(len(doc))
-		if bytes >= backup.MemberSize {
-			tell()
+		if documents, bytes = documents+1, bytes+int64(len(doc)); bytes >= pacedBytes {
+			pause()
 		}
 	})
-	tell()
-	if err != nil {
+	pause()
+	switch {
+	case late != nil:
+		return late
+	case err != nil:
 		return &unreadError{err}
 	}
 	return nil

@@ -1,9 +1,11 @@
 package restore
 
 import (
+	"context"
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -136,4 +138,18 @@ func TestTheRadiusCountsNobodyTwice(t *testing.T) {
 		require.Equal(t, 1, armed.Struck())
 		armed.Lift()
 	}
+}
+
+// TestTheRadiusHeedsALimit: with one far below what is there, the counting cannot end in its time, and says so.
+func TestTheRadiusHeedsALimit(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("test_database")
+	before, after := damaged(t)
+	fill(t, db, after...)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := CountRadius(ctx, db, makeBackup(t, before...), RadiusOptions{DocumentsPerSecond: 10})
+	require.ErrorContains(t, err, "deadline")
+	_, err = CountRadius(t.Context(), db, makeBackup(t, before...), RadiusOptions{DocumentsPerSecond: 1 << 30, BytesPerSecond: 1 << 30})
+	require.NoError(t, err)
 }
