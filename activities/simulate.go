@@ -116,6 +116,8 @@ func (a *Simulation) SimulatePlan(ctx context.Context, in SimulateInput) (Simula
 			p.Warnings = append(p.Warnings, "The database could not be read: "+why(err))
 			break
 		}
+		// Whatever comes of it, only the result stays.
+		defer func() { _ = os.RemoveAll(work) }()
 		r, err := restore.CountRadius(ctx, db, from, restore.RadiusOptions{
 			Collections: in.Collections, TenantField: t.Tenants.Field, Dir: work, Parallel: t.Backup.Parallel, Progress: report,
 			DocumentsPerSecond: t.Backup.DocumentsPerSecond, BytesPerSecond: t.Backup.BytesPerSecond,
@@ -123,11 +125,11 @@ func (a *Simulation) SimulatePlan(ctx context.Context, in SimulateInput) (Simula
 		if err != nil {
 			return Simulated{}, typed(ctx, err)
 		}
-		a.fill(&p, r)
+		fill(&p, r)
 		now = r.Documents
 		now[collectionsCount] = int64(r.Live)
 		out.File = work + ".json"
-		if err := a.keep(out.File, work, p, r); err != nil {
+		if err := keep(out.File, p, r); err != nil {
 			return Simulated{}, err
 		}
 	}
@@ -147,7 +149,7 @@ func (a *Simulation) SimulatePlan(ctx context.Context, in SimulateInput) (Simula
 }
 
 // fill puts the radius into the plan.
-func (a *Simulation) fill(p *Plan, r restore.Radius) {
+func fill(p *Plan, r restore.Radius) {
 	p.Radius, p.RadiusKnown, p.Uncounted = r.Total, true, len(r.Unread)
 	p.Collections, p.Tenants = most(r.Collections), most(r.Tenants)
 	for _, c := range r.Tenants {
@@ -169,11 +171,8 @@ func (a *Simulation) fill(p *Plan, r restore.Radius) {
 	}
 }
 
-// keep writes the whole radius beside the working directory, which goes.
-func (a *Simulation) keep(file, work string, p Plan, r restore.Radius) error {
-	if err := os.RemoveAll(work); err != nil {
-		return fmt.Errorf("remove the dry run's working files: %w", err)
-	}
+// keep writes the whole radius.
+func keep(file string, p Plan, r restore.Radius) error {
 	b, err := json.MarshalIndent(map[string]any{"simulation": true, "plan": p, "radius": r.Diff, "unread": r.Unread}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("keep what the dry run counted: %w", err)

@@ -285,11 +285,18 @@ func (s *simulation) estimate(ctx workflow.Context) (string, error) {
 	return e.Sum.Line(), nil
 }
 
-// phases are those of this recovery: without an application nothing is stopped, and without an audit log nothing is merged.
+// phases are those of this recovery: without an application nothing is stopped, without an audit log nothing is merged, and a database
+// that was lost is hardly worth a dump. A backup that is offsite only is fetched first.
 func (s *simulation) phases() []estimate.Phase {
-	return slices.DeleteFunc(estimate.Phases(), func(p estimate.Phase) bool {
-		return len(s.snap.Writers) == 0 && (p == estimate.Stop || p == estimate.Start) || len(s.snap.AuditLogs) == 0 && p == estimate.Merge
+	phases := slices.DeleteFunc(estimate.Phases(), func(p estimate.Phase) bool {
+		return len(s.snap.Writers) == 0 && (p == estimate.Stop || p == estimate.Start) ||
+			len(s.snap.AuditLogs) == 0 && p == estimate.Merge ||
+			s.podLoss() && (p == estimate.Dump || p == estimate.Safety)
 	})
+	if s.backup.Away {
+		phases = append([]estimate.Phase{estimate.Fetch}, phases...)
+	}
+	return phases
 }
 
 // objective holds the estimate against the target's objective. People's time to read and approve comes on top.

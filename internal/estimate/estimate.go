@@ -18,6 +18,7 @@ type Phase string
 
 // The phases, in the order of a recovery. From Stop on the application is down.
 const (
+	Fetch  Phase = "fetch the offsite copy" // only where the backup is not on the host
 	Dump   Phase = "dump"
 	Check  Phase = "check the backup"
 	Stage  Phase = "load it beside the live data"
@@ -31,7 +32,7 @@ const (
 	Start  Phase = "start the application"
 )
 
-// Phases are all of a recovery, in order.
+// Phases are all of a recovery from a backup that is on the host, in order.
 func Phases() []Phase {
 	return []Phase{Dump, Check, Stage, Prove, Plan, Stop, Safety, Swap, Verify, Merge, Start}
 }
@@ -47,6 +48,7 @@ type nature struct {
 }
 
 var natures = map[Phase]nature{
+	Fetch:  {scales: true},
 	Dump:   {scales: true, like: Safety},
 	Check:  {scales: true},
 	Stage:  {scales: true},

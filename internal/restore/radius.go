@@ -131,8 +131,8 @@ type radiusJob struct {
 
 // jobs pairs what the backup has with what is there, and notes what only one of them has. Views hold no documents.
 func (c *counting) jobs(there map[string]info) []radiusJob {
-	wanted := func(name string) bool {
-		return !reserved(name) && !system(name) && (c.o.Collections == nil || slices.Contains(c.o.Collections, name))
+	wanted := func(name string) bool { // what a dump has
+		return !reserved(name) && (!system(name) || name == "system.js") && (c.o.Collections == nil || slices.Contains(c.o.Collections, name))
 	}
 	for name := range there {
 		if wanted(name) {
