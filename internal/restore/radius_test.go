@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -152,4 +153,28 @@ func TestTheRadiusHeedsALimit(t *testing.T) {
 	require.ErrorContains(t, err, "deadline")
 	_, err = CountRadius(t.Context(), db, makeBackup(t, before...), RadiusOptions{DocumentsPerSecond: 1 << 30, BytesPerSecond: 1 << 30})
 	require.NoError(t, err)
+}
+
+// BenchmarkCountRadius compares 200,000 documents with a backup that has an index: once all are the same, once a hundredth differs, so
+// that their organizations are looked up in the files and in the database.
+func BenchmarkCountRadius(b *testing.B) {
+	for name, changed := range map[string]int{"the same": 0, "a hundredth changed": 2000} {
+		b.Run(name, func(b *testing.B) {
+			srv := mongotest.Start(b)
+			db := srv.Client(b).Database("test_database")
+			text := strings.Repeat("a line of an invoice ", 20)
+			docs := people(b, 200_000, text)
+			s := indexed(b, makeBackup(b, given{name: "customers", documents: docs}))
+			for i := range changed {
+				docs[i*100] = doc(b, "_id", docs[i*100].Lookup("_id"), "organization_id", "org_1", "name", text)
+			}
+			fill(b, db, given{name: "customers", documents: docs})
+			b.SetBytes(s.Manifest.Bytes())
+			for b.Loop() {
+				r, err := CountRadius(b.Context(), db, s, RadiusOptions{TenantField: "organization_id"})
+				require.NoError(b, err)
+				require.EqualValues(b, changed, r.Total.Changed)
+			}
+		})
+	}
 }
