@@ -169,12 +169,17 @@ func (a *Catalog) CheckBackup(ctx context.Context, in CheckInput) (BackupRef, er
 	return ref, nil
 }
 
-// MarkRestored notes that a backup has been restored and proven by digest: the best that can be said of one.
-func (a *Catalog) MarkRestored(ctx context.Context, at Attempt) error {
+// MarkRestored notes that a backup has been restored and proven by digest, the best that can be said of one, and keeps how long
+// that took.
+func (a *Catalog) MarkRestored(ctx context.Context, in RestoredInput) error {
 	now := time.Now().UTC()
-	return a.catalog(at.Target).Mark(ctx, at.Backup, func(r *catalog.Record) {
+	err := a.catalog(in.Target).Mark(ctx, in.Backup, func(r *catalog.Record) {
 		r.State, r.RestoredAt = catalog.Restored, &now
 	})
+	if err != nil {
+		return err
+	}
+	return a.keepDurations(ctx, in)
 }
 
 // ApplyRetention deletes the backups that newer proven ones replace, and the collections set aside by incidents that are

@@ -42,6 +42,7 @@ type Plan struct {
 	Writers     []string   `json:"writers"`
 	Warnings    []string   `json:"warnings,omitempty"`
 	DrawnAt     time.Time  `json:"drawnAt"`
+	Expected    string     `json:"expected,omitempty"` // how long the application will be down, estimated from the past; one sentence
 	// Undelete is set where single documents are put back, beside what is there. Backup is then empty.
 	Undelete *UndeletePlan `json:"undelete,omitempty"`
 	// Candidates are the backups that could be taken, newest first, where there is a choice.
@@ -109,11 +110,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	}
 	p := Plan{Only: in.Collections, Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings, Candidates: in.Candidates}
 	p.Backup.ID = in.Backup
-	if t.Application.Supervisor != nil {
-		p.Writers = t.Application.Supervisor.Programs
-	} else if t.Application.Command != nil {
-		p.Writers = []string{strings.Join(t.Application.Command.Stop, " ")}
-	} else {
+	if p.Writers = writers(t); len(p.Writers) == 0 {
 		p.Warnings = append(p.Warnings, "No application is configured: nothing will be stopped, only checked for quiet.")
 	}
 	before := keyCounts(t, from.Manifest)
@@ -161,11 +158,24 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	p.LeftAlone = leftAlone(from.Manifest)
 	p.Code = codeOf(in.Target, in.Backup, digestOf(from.Manifest), state, fmt.Sprint(p.Radius))
 	p.DrawnAt = time.Now().UTC()
+	p.Expected = a.afterApproval(ctx, in.Target, from.Manifest)
 	if err := folder.PutJSON("plan-"+p.Code+".json", p); err != nil {
 		return Plan{}, err
 	}
 	p.ComeBack, p.MoveAside = p.ComeBack[:min(len(p.ComeBack), shown)], p.MoveAside[:min(len(p.MoveAside), shown)]
 	return p, nil
+}
+
+// writers are what will be stopped.
+func writers(t config.Target) []string {
+	switch {
+	case t.Application.Supervisor != nil:
+		return t.Application.Supervisor.Programs
+	case t.Application.Command != nil:
+		return []string{strings.Join(t.Application.Command.Stop, " ")}
+	default:
+		return nil
+	}
 }
 
 // only narrows a backup to some of its collections; none means all. The error names those that it does not have.

@@ -80,14 +80,14 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		"DatabaseCorruption": workflows.IncidentID(target),
 		"PodLoss":            workflows.IncidentID(target),
 		"Restore":            workflows.RestoreID(target),
-		"Backup":             "backup/" + target,
+		"Backup":             workflows.BackupID(target),
 		"BackupMonitor":      "monitor/" + target,
 		"RestoreDrill":       workflows.DrillID(target),
 	}[playbook]
 	if id == "" {
 		return nil, fmt.Errorf("no playbook %q: there are AccidentalDeletion, Backup, BackupMonitor, DatabaseCorruption, MergeBack, PodLoss, Restore and RestoreDrill", playbook)
 	}
-	if d, ok := in.(workflows.DeletionInput); ok && d.DryRun {
+	if dryRun(in) {
 		id = workflows.DryRunID(target)
 	}
 	if m, ok := in.(workflows.MergeBackInput); ok && m.DryRun {
@@ -104,6 +104,24 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		return nil, fmt.Errorf("start %s: %w", id, err)
 	}
 	return run, nil
+}
+
+// dryRun says whether a playbook is only to read and plan.
+func dryRun(in any) bool {
+	switch in := in.(type) {
+	case workflows.DeletionInput:
+		return in.DryRun
+	case workflows.CorruptionInput:
+		return in.DryRun
+	case workflows.PodLossInput:
+		return in.DryRun
+	case workflows.RestoreInput:
+		return in.DryRun
+	case workflows.BackupInput:
+		return in.DryRun
+	default:
+		return false
+	}
 }
 
 // AlreadyRunningError says that a playbook runs already under the one id that it may have for its target.

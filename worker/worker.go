@@ -180,6 +180,7 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base, scratch
 	link := func(id, run string) string { return UILink(base.Config, Namespace(), id, run) }
 	mail := &activities.Mail{Base: base, Link: link}
 	incident, target := &activities.Incident{Base: base, Link: link}, &activities.Target{Base: base}
+	simulation := &activities.Simulation{Base: base}
 	drill := &activities.Drill{Base: base, Server: scratch}
 	for name, a := range map[string]any{
 		"LoadTarget":        target.LoadTarget,
@@ -222,6 +223,10 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base, scratch
 		"UndeleteDocuments": lost.UndeleteDocuments,
 		"VerifyUndelete":    lost.VerifyUndelete,
 		"UndoUndelete":      lost.UndoUndelete,
+		"ExamineBackup":     simulation.ExamineBackup,
+		"SimulatePlan":      simulation.SimulatePlan,
+		"SurveyTarget":      simulation.SurveyTarget,
+		"EstimateRecovery":  simulation.EstimateRecovery,
 		"ClaimScratch":      drill.ClaimScratch,
 		"LoadScratch":       drill.LoadScratch,
 		"ProveScratch":      drill.ProveScratch,

@@ -17,6 +17,7 @@ import (
 type BackupInput struct {
 	Target    string `json:"target,omitempty"`
 	Scheduled bool   `json:"scheduled,omitempty"` // set by the schedule; else the backup is marked as manual
+	DryRun    bool   `json:"dryRun,omitempty"`    // look only: nothing is dumped
 }
 
 // UnmarshalJSON refuses unknown fields.
@@ -33,6 +34,8 @@ type BackupResult struct {
 	Offsite   *activities.Synced   `json:"offsite,omitempty"`
 	Warnings  []string             `json:"warnings,omitempty"`
 	Seconds   float64              `json:"seconds"`
+	// Simulation is what a dry run has found, which does nothing else.
+	Simulation *Simulation `json:"simulation,omitempty"`
 }
 
 // Backup dumps a target's database, checks every byte of the dump, and then lets retention delete what it replaces.
@@ -41,6 +44,9 @@ func Backup(ctx workflow.Context, in BackupInput) (BackupResult, error) {
 	snap, err := loadTarget(ctx, in.Target)
 	if err != nil {
 		return res, err
+	}
+	if in.DryRun {
+		return simulateBackup(ctx, snap)
 	}
 	kind := "manual"
 	if in.Scheduled {

@@ -11,6 +11,7 @@ type CorruptionInput struct {
 	Target string `json:"target,omitempty"`
 	Backup string `json:"backup,omitempty"` // an id that "runbook backups list" shows; default the newest proven one
 	Since  Since  `json:"since,omitempty"`  // when the damage began: only older backups are chosen
+	DryRun bool   `json:"dryRun,omitempty"` // read and plan only: nothing is changed, nobody is told
 	Alert  *Alert `json:"alert,omitempty"`  // what raised it, where an alert did
 	By     string `json:"by,omitempty"`     // who started it, where a person did
 	Reason string `json:"reason,omitempty"`
@@ -38,6 +39,9 @@ func DatabaseCorruption(ctx workflow.Context, in CorruptionInput) (IncidentResul
 		return IncidentResult{}, err
 	}
 	in.Target = snap.Target
+	if in.DryRun {
+		return simulateIncident(ctx, "DatabaseCorruption", snap, RestoreInput{Backup: in.Backup, Since: in.since()})
+	}
 	if workflow.GetInfo(ctx).WorkflowExecution.ID != IncidentID(snap.Target) {
 		var result IncidentResult
 		err := asChild(ctx, snap, IncidentID(snap.Target), DatabaseCorruption, in, &result)

@@ -155,7 +155,7 @@ func TestReportPostedInTimeSendsNoReminder(t *testing.T) {
 func TestInputsRefuseWhatIsMisspelt(t *testing.T) {
 	var in CorruptionInput
 	err := in.UnmarshalJSON([]byte(`{"traget":"battwheels"}`))
-	require.EqualError(t, err, `input has no field "traget"; the fields are: target, backup, since, alert, by, reason`)
+	require.EqualError(t, err, `input has no field "traget"; the fields are: target, backup, since, dryRun, alert, by, reason`)
 	require.ErrorContains(t, in.UnmarshalJSON([]byte(`{"target":7}`)), `"target" must be a string, not a number`)
 	require.ErrorContains(t, in.UnmarshalJSON([]byte(`["battwheels"]`)), "must be one JSON object")
 	require.NoError(t, in.UnmarshalJSON([]byte(`null`)))

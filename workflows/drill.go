@@ -97,7 +97,7 @@ func (d *drill) run(ctx workflow.Context) (activities.DrillRecord, error) {
 	}
 	if d.result.Passed {
 		err := workflow.ExecuteActivity(onHost(after, d.snap.HostQueue, "Note that the backup can be restored"), catalog.MarkRestored,
-			activities.Attempt{Target: d.snap.Target, Backup: d.at.Backup}).Get(after, nil)
+			activities.RestoredInput{Attempt: activities.Attempt{Target: d.snap.Target, Backup: d.at.Backup}}).Get(after, nil)
 		if err != nil {
 			d.result.Warnings = append(d.result.Warnings, "The catalog does not say yet that the backup was restored: "+explain(err))
 		}

@@ -39,12 +39,13 @@ type world struct {
 	passedOver []string
 	unsound    map[string][]string
 
-	mu    sync.Mutex
-	calls []string                        // names of the steps, in order
-	told  []activities.TellInput          // mails to the people inside
-	fail  map[string]func(call int) error // by the step's name; call counts from 1
-	when  map[string]func()               // runs before the step
-	count map[string]int
+	mu       sync.Mutex
+	calls    []string               // names of the steps, in order
+	told     []activities.TellInput // mails to the people inside
+	restored []activities.RestoredInput
+	fail     map[string]func(call int) error // by the step's name; call counts from 1
+	when     map[string]func()               // runs before the step
+	count    map[string]int
 }
 
 var damageBegan = time.Date(2026, 2, 24, 3, 12, 0, 0, time.UTC)
@@ -229,7 +230,12 @@ func (w *world) mockSteps() {
 	})
 	w.OnActivity(data.ReleaseLease, anything, anything).Return(done[activities.Attempt](w, "ReleaseLease"))
 	w.OnActivity(data.RemoveStaging, anything, anything).Return(done[activities.Attempt](w, "RemoveStaging"))
-	w.OnActivity(catalog.MarkRestored, anything, anything).Return(done[activities.Attempt](w, "MarkRestored"))
+	w.OnActivity(catalog.MarkRestored, anything, anything).Return(func(_ context.Context, in activities.RestoredInput) error {
+		w.mu.Lock()
+		w.restored = append(w.restored, in)
+		w.mu.Unlock()
+		return w.hit("MarkRestored")
+	})
 	w.OnActivity(app.StopApplication, anything, anything).Return(done[string](w, "StopApplication"))
 	w.OnActivity(records.OpenIncident, anything, anything).Return(done[activities.OpenInput](w, "OpenIncident"))
 	w.OnActivity(records.CloseIncident, anything, anything).Return(done[activities.CloseInput](w, "CloseIncident"))

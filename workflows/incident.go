@@ -39,6 +39,8 @@ type IncidentResult struct {
 	Undelete *UndeleteResult      `json:"undelete,omitempty"` // what AccidentalDeletion or MergeBack did; they restore nothing else
 	Answers  []Answer             `json:"answers,omitempty"`  // what people said to the playbook itself
 	Warnings []string             `json:"warnings,omitempty"`
+	// Simulation is what a dry run has found, which does nothing else.
+	Simulation *Simulation `json:"simulation,omitempty"`
 }
 
 const (

@@ -17,6 +17,9 @@ func IncidentID(target string) string { return "incident/" + target }
 // RestoreID is the workflow id of the body that touches a target's data: two can never run.
 func RestoreID(target string) string { return "restore/" + target }
 
+// BackupID is the workflow id of a target's backup that a person starts.
+func BackupID(target string) string { return "backup/" + target }
+
 // DryRunID is the workflow id of a dry run: no alert joins it.
 func DryRunID(target string) string { return "dry-run/" + target }
 

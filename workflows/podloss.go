@@ -15,6 +15,7 @@ type PodLossInput struct {
 	Target string `json:"target,omitempty"`
 	Backup string `json:"backup,omitempty"` // an id that "runbook backups list" shows; default the newest proven one
 	Since  Since  `json:"since,omitempty"`  // when the database was lost: only older backups are chosen
+	DryRun bool   `json:"dryRun,omitempty"` // read and plan only: nothing is changed, nobody is told
 	Alert  *Alert `json:"alert,omitempty"`  // what raised it, where an alert did
 	By     string `json:"by,omitempty"`     // who started it, where a person did
 	Reason string `json:"reason,omitempty"`
@@ -68,6 +69,9 @@ func PodLoss(ctx workflow.Context, in PodLossInput) (IncidentResult, error) {
 		return IncidentResult{}, err
 	}
 	in.Target = snap.Target
+	if in.DryRun {
+		return simulateIncident(ctx, "PodLoss", snap, RestoreInput{Backup: in.Backup, Since: in.Since})
+	}
 	if workflow.GetInfo(ctx).WorkflowExecution.ID != IncidentID(snap.Target) {
 		var result IncidentResult
 		err := asChild(ctx, snap, IncidentID(snap.Target), PodLoss, in, &result, volumeDoors...)

@@ -266,7 +266,7 @@ func TestALostSupportMailHoldsNothingUp(t *testing.T) {
 
 func TestAMisspeltInputOfPodLossIsRefused(t *testing.T) {
 	var in PodLossInput
-	require.EqualError(t, in.UnmarshalJSON([]byte(`{"bakcup":"x"}`)), `input has no field "bakcup"; the fields are: target, backup, since, alert, by, reason`)
+	require.EqualError(t, in.UnmarshalJSON([]byte(`{"bakcup":"x"}`)), `input has no field "bakcup"; the fields are: target, backup, since, dryRun, alert, by, reason`)
 	w := newPodLoss(t, whole)
 	w.ExecuteWorkflow(PodLoss, PodLossInput{Since: "yesterday"})
 	require.ErrorContains(t, w.GetWorkflowError(), "must be a moment like")

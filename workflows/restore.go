@@ -20,6 +20,7 @@ type RestoreInput struct {
 	Since  Since  `json:"since,omitempty"`  // when the damage began: only older backups are chosen
 	// Collections are restored whole, and the others left as they are; default all.
 	Collections []string `json:"collections,omitempty"`
+	DryRun      bool     `json:"dryRun,omitempty"` // read and plan only: nothing is changed, nobody is told
 	// Incident and Emergency are set by a playbook that runs the restore as its child.
 	Incident  string `json:"incident,omitempty"`
 	Emergency string `json:"emergency,omitempty"` // the dump that the playbook made already
@@ -78,6 +79,8 @@ type RestoreResult struct {
 	Host       string   `json:"host,omitempty"`    // queue of the host that it ended on, where that is another one than it began on
 	Answers    []Answer `json:"answers,omitempty"` // what people said, denied answers too
 	Warnings   []string `json:"warnings,omitempty"`
+	// Simulation is what a dry run has found, which does nothing else.
+	Simulation *Simulation `json:"simulation,omitempty"`
 }
 
 // The steps of a restore, in the words of the runbook.
@@ -136,6 +139,9 @@ func Restore(ctx workflow.Context, in RestoreInput) (RestoreResult, error) {
 		return RestoreResult{}, err
 	}
 	in.Target = snap.Target
+	if in.DryRun {
+		return simulateRestore(ctx, snap, in)
+	}
 	if workflow.GetInfo(ctx).WorkflowExecution.ID != RestoreID(snap.Target) {
 		var result RestoreResult
 		err := asChild(ctx, snap, RestoreID(snap.Target), Restore, in, &result)

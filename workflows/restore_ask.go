@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/battwheels/runbook/activities"
+	"github.com/battwheels/runbook/internal/estimate"
 )
 
 // asking is what a body has that people steer: its page, its questions, and what they said.
@@ -21,6 +22,7 @@ type asking struct {
 	status   Status
 	wanted   string // the backup named with the latest decision
 	asked    int    // questions and mails so far: part of each mail's key
+	took     []estimate.Took
 	warnings []string
 	// elsewhere, where set, takes a body to another host when its own is gone: moved says that it did, and again that the step
 	// in hand is to be done there.
@@ -32,8 +34,10 @@ type asking struct {
 func (r *asking) settle(ctx workflow.Context, step string, do func(workflow.Context) (string, error), choices ...Choice) (Choice, error) {
 	for {
 		r.begin(ctx, step)
+		began := workflow.Now(ctx)
 		note, err := do(ctx)
 		if err == nil {
+			r.took = timed(r.took, step, workflow.Now(ctx).Sub(began))
 			if step != stepApprove {
 				r.end(ctx, step, Done, note)
 			}
@@ -254,7 +258,8 @@ func (r *restore) markRestored(ctx workflow.Context) {
 	if len(r.in.Collections) > 0 {
 		return
 	}
-	err := workflow.ExecuteActivity(quick(ctx, "Mark the backup as restored"), catalog.MarkRestored, r.attempt).Get(ctx, nil)
+	err := workflow.ExecuteActivity(quick(ctx, "Mark the backup as restored"), catalog.MarkRestored,
+		activities.RestoredInput{Attempt: r.attempt, Took: r.took}).Get(ctx, nil)
 	if err != nil {
 		r.warn("The backup was not marked as restored: " + message(err))
 	}

@@ -53,6 +53,7 @@ func (r *restore) startOver(ctx workflow.Context) error {
 		return err
 	}
 	r.emergency, r.safety, r.cleared, r.halfSwapped = "", "", false, false
+	r.took = nil
 	r.backup, r.attempt.Backup, r.attempt.Token = activities.BackupRef{}, "", 0
 	return nil
 }

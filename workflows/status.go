@@ -41,6 +41,8 @@ type Status struct {
 	Plan     *activities.Plan `json:"plan,omitempty"`
 	// Missing is what an undelete has found.
 	Missing *activities.Missing `json:"missing,omitempty"`
+	// Simulation is what a dry run has found.
+	Simulation *Simulation `json:"simulation,omitempty"`
 	// Asked is the question that waits for a person, empty where none does; Choices are the answers to decide.
 	Asked   string   `json:"asked,omitempty"`
 	Choices []Choice `json:"choices,omitempty"`
@@ -86,6 +88,8 @@ func (s Status) Markdown() string {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", icons[st.State], st.Name, cell(st.Note))
 	}
 	switch {
+	case s.Simulation != nil:
+		b.WriteString("\n" + simulationMarkdown(*s.Simulation, detailsLimit-b.Len()-10))
 	case s.Plan != nil && s.Plan.Undelete != nil:
 		b.WriteString("\n" + undeleteMarkdown(*s.Plan, detailsLimit-b.Len()-10))
 	case s.Plan != nil:
@@ -138,6 +142,9 @@ func planMarkdown(p activities.Plan, limit int) string {
 	}
 	if len(p.Writers) > 0 {
 		fmt.Fprintf(&b, "Stops and starts: %s.\n\n", strings.Join(p.Writers, ", "))
+	}
+	if p.Expected != "" {
+		fmt.Fprintf(&b, "⏱ %s\n\n", p.Expected)
 	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(&b, "❗ %s\n\n", w)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/battwheels/runbook/activities"
 	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/restore"
 )
@@ -173,14 +174,24 @@ func (o offline) source(ctx context.Context, id string) (string, backup.Source, 
 	return e.ID, s, nil
 }
 
-// newest is the backup that is taken where none is named.
-func (o offline) newest(ctx context.Context) (string, error) {
+// newest is the backup that is taken where none is named: the newest that does not seem to hold the damage, too.
+func (o offline) newest(ctx context.Context, only []string, say func(string, ...any)) (string, error) {
 	entries, err := o.catalog.List(ctx)
 	if err != nil {
 		return "", err
 	}
 	choice, err := o.catalog.Choose(entries, time.Time{}, "")
-	return choice.Entry.ID, err
+	if err != nil {
+		return "", err
+	}
+	evidence, err := o.catalog.Evidence(ctx, choice.Candidates, catalog.EvidenceOptions{Key: o.Verify.KeyCounts, Volatile: o.Deletions.Volatile, Only: only})
+	if err != nil {
+		return "", err
+	}
+	for _, v := range choice.Weigh(evidence) {
+		say("passing over %s, which may hold the damage, too: %s", v.ID, v.Why)
+	}
+	return choice.Entry.ID, nil
 }
 
 // foreignTo says in words that a backup is not of this target's database; empty where it is.
@@ -200,7 +211,7 @@ func (o offline) foreignTo(m *backup.Manifest, into string) string {
 func (o offline) restore(ctx context.Context, how restoring, log io.Writer) (r restored, err error) {
 	say := func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }
 	if how.id == "" {
-		if how.id, err = o.newest(ctx); err != nil {
+		if how.id, err = o.newest(ctx, how.collections, say); err != nil {
 			return r, err
 		}
 	}

@@ -17,10 +17,13 @@ import (
 
 var playbooks = []string{"AccidentalDeletion", "Backup", "BackupMonitor", "DatabaseCorruption", "MergeBack", "PodLoss", "Restore", "RestoreDrill"}
 
+// rehearsable are the playbooks that have a dry run.
+var rehearsable = []string{"AccidentalDeletion", "Backup", "DatabaseCorruption", "MergeBack", "PodLoss", "Restore"}
+
 func (a *app) start() *cobra.Command {
 	var backup, since, by, reason string
 	var deletion workflows.DeletionInput
-	var wait bool
+	var wait, dry bool
 	c := &cobra.Command{
 		Use:   "start PLAYBOOK [TARGET]",
 		Short: "Start a playbook: " + strings.Join(playbooks, ", "),
@@ -33,6 +36,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
   runbook start DatabaseCorruption battwheels --since 2026-02-24T03:12:00Z --reason "invoices unreadable"
   runbook start AccidentalDeletion battwheels --since 2026-02-24T09:00:00Z --collection invoices --organization org_1f2e
   runbook start AccidentalDeletion battwheels --since 2026-02-24T09:00:00Z --dry-run --wait
+  runbook start DatabaseCorruption battwheels --dry-run
   runbook start Restore battwheels --backup 20260223T020000Z-scheduled-3f9a2c`,
 		Args:      cobra.RangeArgs(1, 2),
 		ValidArgs: playbooks,
@@ -48,17 +52,21 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 			if err != nil {
 				return err
 			}
+			if !slices.Contains(rehearsable, args[0]) && dry {
+				return usage(fmt.Errorf("%s has no dry run: %s have", args[0], strings.Join(rehearsable, ", ")))
+			}
+			deletion.DryRun = dry
 			deletion.Target, deletion.Backup, deletion.Since, deletion.By, deletion.Reason = target, backup, workflows.Since(since), by, reason
 			in := map[string]any{
 				"AccidentalDeletion": deletion,
-				"Backup":             workflows.BackupInput{Target: target},
+				"Backup":             workflows.BackupInput{Target: target, DryRun: dry},
 				"BackupMonitor":      workflows.MonitorInput{Target: target},
-				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
+				"DatabaseCorruption": workflows.CorruptionInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason, DryRun: dry},
 				"MergeBack": workflows.MergeBackInput{
-					Target: target, Collections: deletion.Collections, Organization: deletion.Organization, DryRun: deletion.DryRun, By: by, Reason: reason,
+					Target: target, Collections: deletion.Collections, Organization: deletion.Organization, DryRun: dry, By: by, Reason: reason,
 				},
-				"PodLoss":      workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason},
-				"Restore":      workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections},
+				"PodLoss":      workflows.PodLossInput{Target: target, Backup: backup, Since: workflows.Since(since), By: by, Reason: reason, DryRun: dry},
+				"Restore":      workflows.RestoreInput{Target: target, Backup: backup, Since: workflows.Since(since), Collections: deletion.Collections, DryRun: dry},
 				"RestoreDrill": workflows.DrillInput{Target: target, Backup: backup},
 			}[args[0]]
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
@@ -67,7 +75,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 				if err != nil {
 					return err
 				}
-				if !wait && !deletion.DryRun {
+				if !wait && !dry {
 					return a.print(cmd.OutOrStdout(), map[string]string{"workflowId": run.GetID(), "runId": run.GetRunID()}, func(w io.Writer) {
 						fmt.Fprintf(w, "started %s\nsee it with: runbook status %s\n", run.GetID(), target)
 						if cfg.Temporal.UI != "" {
@@ -85,7 +93,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 	c.Flags().StringSliceVar(&deletion.Collections, "collection", nil, "AccidentalDeletion, MergeBack: only from these collections; Restore: only these, each of them whole")
 	c.Flags().StringVar(&deletion.Organization, "organization", "", "AccidentalDeletion, MergeBack: only this organization's documents")
 	c.Flags().StringSliceVar(&deletion.IDs, "id", nil, "AccidentalDeletion: only these documents, by the application's id or by _id")
-	c.Flags().BoolVar(&deletion.DryRun, "dry-run", false, "AccidentalDeletion, MergeBack: search and plan only, and wait for it; nothing is written, nobody is told")
+	c.Flags().BoolVar(&dry, "dry-run", false, "read and plan only, say how long it would take and what would hinder it, and wait for that; nothing is changed, nobody is told")
 	c.Flags().StringVar(&by, "by", whoami(), "your name")
 	c.Flags().StringVar(&reason, "reason", "", "why")
 	c.Flags().BoolVar(&wait, "wait", false, "wait for the end, and print the result")
@@ -99,7 +107,7 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	}
 	err := a.print(out, result, func(w io.Writer) {
 		if s, ok := result["summary"].(string); ok {
-			fmt.Fprintln(w, s)
+			wrapped(w, "", s, 0)
 			writePlanned(w, result)
 			return
 		}
@@ -113,6 +121,9 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	}
 	if healthy, ok := result["healthy"].(bool); ok && !healthy {
 		return found("the backups are not as they should be")
+	}
+	if simulated, ok := result["simulation"].(map[string]any); ok && simulated["ready"] == false {
+		return found("it would be hindered")
 	}
 	if passed, ok := result["passed"].(bool); ok && !passed {
 		return found("the drill failed")

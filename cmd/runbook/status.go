@@ -151,6 +151,9 @@ func (s targetStatus) write(w io.Writer) {
 			fmt.Fprintf(w, "  %s come back, %s go back to the backup's version, %s newer ones leave\n",
 				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added))
 		}
+		if p.Expected != "" {
+			fmt.Fprintln(w, " ", p.Expected)
+		}
 		for _, warning := range p.Warnings {
 			fmt.Fprintln(w, "  !", warning)
 		}
@@ -215,7 +218,14 @@ func writeUndelete(w io.Writer, p *activities.Plan) {
 func writePlanned(w io.Writer, result map[string]any) {
 	b, err := json.Marshal(result)
 	var r workflows.IncidentResult
-	if err != nil || json.Unmarshal(b, &r) != nil || r.Outcome != workflows.Planned || r.Undelete == nil {
+	if err != nil || json.Unmarshal(b, &r) != nil {
+		return
+	}
+	if r.Simulation != nil {
+		writeSimulation(w, r.Simulation)
+		return
+	}
+	if r.Outcome != workflows.Planned || r.Undelete == nil {
 		return
 	}
 	found := activities.Missing{Documents: r.Undelete.Missing, Groups: r.Undelete.Groups, Folder: r.Undelete.Folder}

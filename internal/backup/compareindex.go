@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // compareByIndex compares a collection by its document indexes alone. Only to tell tenants apart are files read, and of these
@@ -15,25 +13,15 @@ func compareByIndex(ctx context.Context, from, to Source, a, b *Collection, fiel
 	if a == nil || b == nil || a.DocumentIndex.Path == "" || b.DocumentIndex.Path == "" {
 		return Counts{}, nil, false, nil
 	}
-	differ := map[Hash]ChangeKind{}
-	total, err = CompareCollection(ctx, from, to, a, b, func(c Change) error {
-		if field == "" {
-			return nil
-		}
-		key := HashOf(c.key)
-		if _, twice := differ[key]; twice || len(differ) == limit {
-			return errTooManyWaiting
-		}
-		differ[key] = c.What
-		return nil
-	})
+	differ := NewDiffering(field, limit)
+	total, err = CompareCollection(ctx, from, to, a, b, differ.Note)
 	switch {
-	case errors.Is(err, errTooManyWaiting):
+	case errors.Is(err, ErrTooManyDiffer):
 		return Counts{}, nil, false, nil
 	case err != nil:
 		return Counts{}, nil, true, err
 	case field != "":
-		tenants, err = tenantsOf(ctx, from, to, a, b, field, total, differ)
+		tenants, err = tenantsOf(ctx, from, to, a, b, total, differ)
 	}
 	t.Add(a.Name, a.Digest.Documents+b.Digest.Documents, a.Digest.Bytes+b.Digest.Bytes)
 	return total, tenants, true, err
@@ -64,55 +52,23 @@ func CompareCollection(ctx context.Context, from, to Source, a, b *Collection, v
 	return counts, errors.Join(open[0].Matches(a), open[1].Matches(b))
 }
 
-// tenantsOf reads the documents that differ. A changed one counts for the tenant that it had and for the one that it has.
-func tenantsOf(ctx context.Context, from, to Source, a, b *Collection, field string, total Counts, differ map[Hash]ChangeKind) (map[string]Counts, error) {
-	c := newComparison(field, 1, 0)
-	had := map[Hash]uint32{}
+// tenantsOf reads the documents that differ.
+func tenantsOf(ctx context.Context, from, to Source, a, b *Collection, total Counts, differ *Differing) (map[string]Counts, error) {
 	if total.Missing+total.Changed > 0 {
-		err := eachThatDiffers(ctx, from, a, differ, func(key Hash, what ChangeKind, doc bson.Raw) {
-			tenant := c.tenantOf(doc)
-			if what == Changed {
-				had[key] = tenant
-				c.tenants[tenant].Changed++
-			} else {
-				c.tenants[tenant].Missing++
+		for doc, err := range from.Documents(ctx, a) {
+			if err != nil {
+				return nil, err
 			}
-		})
-		if err != nil {
-			return nil, err
+			differ.Before(doc)
 		}
 	}
 	if total.Added+total.Changed > 0 {
-		err := eachThatDiffers(ctx, to, b, differ, func(key Hash, what ChangeKind, doc bson.Raw) {
-			tenant := c.tenantOf(doc)
-			switch {
-			case what == Added:
-				c.tenants[tenant].Added++
-			case had[key] != tenant:
-				c.tenants[tenant].Changed++
+		for doc, err := range to.Documents(ctx, b) {
+			if err != nil {
+				return nil, err
 			}
-		})
-		if err != nil {
-			return nil, err
+			differ.After(doc)
 		}
 	}
-	return c.byTenant(), nil
-}
-
-func eachThatDiffers(ctx context.Context, s Source, c *Collection, differ map[Hash]ChangeKind, do func(Hash, ChangeKind, bson.Raw)) error {
-	var key []byte
-	for doc, err := range s.Documents(ctx, c) {
-		if err != nil {
-			return err
-		}
-		key = appendKey(key[:0], doc, Hash{})
-		if key[0] == noID {
-			key = appendKey(key[:0], doc, HashOf(doc))
-		}
-		h := HashOf(key)
-		if what, ok := differ[h]; ok {
-			do(h, what, doc)
-		}
-	}
-	return nil
+	return differ.Tenants(), nil
 }

@@ -60,19 +60,12 @@ func (c *Catalog) Verify(ctx context.Context, id string, progress func(backup.Pr
 
 // read reads every byte of a backup and returns the manifest that it is proven against.
 func (c *Catalog) read(ctx context.Context, e *Entry, progress func(backup.Progress)) (*backup.Manifest, error) {
-	if e.Origin == Own {
-		m, err := backup.ReadManifest(e.Home)
-		if err != nil {
-			return nil, err
-		}
-		return m, backup.Verify(ctx, backup.Source{Dir: e.Data, Manifest: m}, progress)
-	}
-	if m, ok := c.adopted(e); ok {
-		return m, backup.Verify(ctx, backup.Source{Dir: e.Data, Manifest: m}, progress)
-	}
-	m, err := backup.Adopt(ctx, e.Data, backup.AdoptOptions{Name: e.Name, Target: c.Target, Database: c.Database, Time: e.Time}, progress)
+	m, err := c.examine(ctx, e, progress)
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := c.adopted(e); ok || e.Origin == Own {
+		return m, nil
 	}
 	if err := os.MkdirAll(e.Home, 0o750); err != nil {
 		return nil, fmt.Errorf("keep the manifest of %s: %w", e.ID, err)

@@ -282,15 +282,19 @@ func (d disk) holds(need int64) error {
 	if d.FsTotalSize <= 0 {
 		return nil
 	}
+	if estimate, free := d.estimate(need); estimate > free {
+		return &SpaceError{Need: estimate, Have: free}
+	}
+	return nil
+}
+
+// estimate says what so many bytes of documents will take on disk, and what is free.
+func (d disk) estimate(need int64) (estimate, free int64) {
 	// A database with hardly anything in it says nothing about how well its data is compressed.
 	const telling = 1 << 20
 	ratio := 1.0
 	if d.DataSize > telling {
 		ratio = min((d.StorageSize+d.IndexSize)/d.DataSize, 1.5)
 	}
-	estimate, free := int64(float64(need)*ratio), int64(d.FsTotalSize-d.FsUsedSize)
-	if estimate > free {
-		return &SpaceError{Need: estimate, Have: free}
-	}
-	return nil
+	return int64(float64(need) * ratio), int64(d.FsTotalSize - d.FsUsedSize)
 }

@@ -1,0 +1,109 @@
+package restore
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/battwheels/runbook/internal/mongotest"
+)
+
+// TestRightsAreReadFromWhatTheServerSays proves that only privileges on the whole database, or on all, count.
+func TestRightsAreReadFromWhatTheServerSays(t *testing.T) {
+	on := func(db, collection string) bson.D {
+		return bson.D{{Key: "db", Value: db}, {Key: "collection", Value: collection}}
+	}
+	privilege := func(resource bson.D, actions ...string) bson.D {
+		return bson.D{{Key: "resource", Value: resource}, {Key: "actions", Value: actions}}
+	}
+	cluster := bson.D{{Key: "cluster", Value: true}}
+	restoreActions := Actions()
+	readWrite := restoreActions[:len(restoreActions)-1]
+	user := bson.A{bson.D{{Key: "user", Value: "runbook"}, {Key: "db", Value: "admin"}}}
+	for name, c := range map[string]struct {
+		users      bson.A
+		privileges bson.A
+		want       Rights
+	}{
+		"no login asked for":               {bson.A{}, nil, Rights{Known: true, Open: true, InProg: true}},
+		"a server that tells no rights":    {user, nil, Rights{}},
+		"all that is needed":               {user, bson.A{privilege(on("d", ""), restoreActions...)}, Rights{Known: true}},
+		"readWrite alone":                  {user, bson.A{privilege(on("d", ""), readWrite...)}, Rights{Known: true, Missing: []string{"bypassDocumentValidation"}}},
+		"readWrite and dbAdmin":            {user, bson.A{privilege(on("d", ""), readWrite...), privilege(on("d", ""), "bypassDocumentValidation")}, Rights{Known: true}},
+		"on any database":                  {user, bson.A{privilege(on("", ""), restoreActions...)}, Rights{Known: true}},
+		"on another database":              {user, bson.A{privilege(on("e", ""), restoreActions...)}, Rights{Known: true, Missing: restoreActions}},
+		"on one collection":                {user, bson.A{privilege(on("d", "c"), restoreActions...)}, Rights{Known: true, Missing: restoreActions}},
+		"root":                             {user, bson.A{privilege(bson.D{{Key: "anyResource", Value: true}}, "anyAction")}, Rights{Known: true, InProg: true}},
+		"may list the clients":             {user, bson.A{privilege(on("d", ""), restoreActions...), privilege(cluster, "inprog")}, Rights{Known: true, InProg: true}},
+		"the cluster's rights are no data": {user, bson.A{privilege(cluster, restoreActions...)}, Rights{Known: true, Missing: restoreActions}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw, err := bson.Marshal(bson.D{{Key: "authInfo", Value: bson.D{{Key: "authenticatedUsers", Value: c.users}, {Key: "authenticatedUserPrivileges", Value: c.privileges}}}})
+			require.NoError(t, err)
+			var s connectionStatus
+			require.NoError(t, bson.Unmarshal(raw, &s))
+			require.Equal(t, c.want, s.rights("d", restoreActions))
+		})
+	}
+}
+
+func TestRightsOfAServerThatDoesNotKnowTheQuestionAreUnknown(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	r, err := CheckRights(t.Context(), db, Actions())
+	require.NoError(t, err)
+	require.True(t, r.Open)
+	srv.Fail(mongotest.Fault{Command: "connectionStatus", Error: &mongotest.Error{Code: 59, Message: "no such command"}})
+	r, err = CheckRights(t.Context(), db, Actions())
+	require.NoError(t, err)
+	require.False(t, r.Known)
+}
+
+// TestClientsAreListedAsQuietWouldSeeThem proves that nothing is waited for and nobody is refused.
+func TestClientsAreListedAsQuietWouldSeeThem(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := clientNamed(t, srv, "runbook").Database("d")
+	require.NoError(t, clientNamed(t, srv, "backend").Ping(t.Context(), nil))
+	require.NoError(t, clientNamed(t, srv, "exporter").Ping(t.Context(), nil))
+	c, err := ListClients(t.Context(), db, QuietOptions{For: time.Hour, Self: []string{"runbook"}, Ignore: []string{"exporter"}})
+	require.NoError(t, err)
+	require.True(t, c.Listed)
+	require.Equal(t, []string{"backend"}, c.Others)
+	srv.Fail(mongotest.Fault{Command: "aggregate", Error: &mongotest.Error{Code: codeUnauthorized, Message: "not authorized"}})
+	c, err = ListClients(t.Context(), db, QuietOptions{Self: []string{"runbook"}})
+	require.NoError(t, err)
+	require.False(t, c.Listed)
+}
+
+func TestTheLeasesHolderIsSeenWithoutTakingIt(t *testing.T) {
+	onServers(t, func(t *testing.T, db *mongo.Database, _ *mongotest.Server) {
+		_, _, held, err := HeldBy(t.Context(), db)
+		require.NoError(t, err)
+		require.False(t, held)
+		require.Empty(t, reservedNames(t, db), "to look creates nothing")
+		l := acquire(t, db, "run-1")
+		h, since, held, err := HeldBy(t.Context(), db)
+		require.NoError(t, err)
+		require.True(t, held)
+		require.Equal(t, l.Owner, h.Owner)
+		require.WithinDuration(t, time.Now(), since, time.Minute)
+		require.NoError(t, l.Release(t.Context()))
+		_, _, held, err = HeldBy(t.Context(), db)
+		require.NoError(t, err)
+		require.False(t, held)
+	})
+}
+
+// TestRoomIsUnknownWhereTheServerDoesNotTellItsDisk, and what is needed is said all the same.
+func TestRoomIsUnknownWhereTheServerDoesNotTellItsDisk(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	fill(t, db, given{name: "c", documents: people(t, 10, "x")})
+	r, err := RoomFor(t.Context(), db, 5000)
+	require.NoError(t, err)
+	require.Equal(t, Room{Need: 5000, Stored: r.Stored, Documents: r.Documents}, r)
+	require.Positive(t, r.Documents)
+}
