@@ -101,11 +101,14 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	}
 	p := Plan{Only: in.Collections, Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings}
 	p.Backup.ID = in.Backup
-	if t.Application.Supervisor != nil {
+	switch {
+	case t.Application.Supervisor != nil:
 		p.Writers = t.Application.Supervisor.Programs
-	} else if t.Application.Command != nil {
+	case t.Application.Kubernetes != nil:
+		p.Writers = t.Application.Kubernetes.Workloads
+	case t.Application.Command != nil:
 		p.Writers = []string{strings.Join(t.Application.Command.Stop, " ")}
-	} else {
+	default:
 		p.Warnings = append(p.Warnings, "No application is configured: nothing will be stopped, only checked for quiet.")
 	}
 	before := keyCounts(t, from.Manifest)
