@@ -34,6 +34,8 @@ type world struct {
 	observed func(call int) string
 	// merged is what putting audit entries back comes to.
 	merged activities.Merged
+	// application is what the steps have made of it: running, stopped, or failed where its start did not succeed.
+	application string
 
 	mu    sync.Mutex
 	calls []string                        // names of the steps, in order
@@ -62,7 +64,7 @@ func newWorld(t *testing.T) *world {
 			Radius: backup.Counts{Same: 900, Added: 10, Changed: 5, Missing: 100},
 		},
 	}
-	w.merged.Inserted = 7
+	w.merged.Inserted, w.application = 7, "running"
 	w.SetStartTime(damageBegan)
 	w.SetTestTimeout(20 * time.Second)
 	// On a busy machine the first test's first task may take longer than the second that is the default.
@@ -199,7 +201,12 @@ func (w *world) mockSteps() {
 		return activities.Quiet{Method: "$currentOp"}, w.hit("ProveQuiet")
 	})
 	w.OnActivity(app.StartApplication, anything, anything).Return(func(context.Context, string) (activities.Health, error) {
-		return activities.Health{Detail: "healthy"}, w.hit("StartApplication")
+		if err := w.hit("StartApplication"); err != nil {
+			w.becomes("failed")
+			return activities.Health{}, err
+		}
+		w.becomes("running")
+		return activities.Health{Detail: "healthy"}, nil
 	})
 	w.OnActivity(mails.FreezeMails, anything, anything).Return(func(context.Context, activities.FreezeInput) (activities.Outbox, error) {
 		return activities.Outbox{Organizations: 150, Mails: 148, WithoutAddress: 2, Batches: 2, BatchSize: 100}, w.hit("FreezeMails")
@@ -219,9 +226,22 @@ func (w *world) mockSteps() {
 	w.OnActivity(data.ReleaseLease, anything, anything).Return(done[activities.Attempt](w, "ReleaseLease"))
 	w.OnActivity(data.RemoveStaging, anything, anything).Return(done[activities.Attempt](w, "RemoveStaging"))
 	w.OnActivity(catalog.MarkRestored, anything, anything).Return(done[activities.Attempt](w, "MarkRestored"))
-	w.OnActivity(app.StopApplication, anything, anything).Return(done[string](w, "StopApplication"))
+	w.OnActivity(app.StopApplication, anything, anything).Return(func(context.Context, string) error {
+		err := w.hit("StopApplication")
+		if err == nil {
+			w.becomes("stopped")
+		}
+		return err
+	})
 	w.OnActivity(records.OpenIncident, anything, anything).Return(done[activities.OpenInput](w, "OpenIncident"))
 	w.OnActivity(records.CloseIncident, anything, anything).Return(done[activities.CloseInput](w, "CloseIncident"))
+}
+
+// becomes notes what a step has made of the application.
+func (w *world) becomes(state string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.application = state
 }
 
 // done is a step that has nothing to tell.

@@ -233,7 +233,7 @@ func (p *podLoss) restore(ctx workflow.Context) error {
 	p.result.Restore, p.result.GoneAt = res, p.goneAt
 	p.follow(ctx, res.Host)
 	if err != nil {
-		p.result.Outcome, p.result.Summary = GaveUp, explain(err)
+		p.result.Outcome, p.result.Summary = GaveUp, p.lastOf(err)
 		p.end(ctx, stepRestore, Failed, explain(err))
 		return err
 	}

@@ -161,6 +161,7 @@ func (r *restore) stopApplication(ctx workflow.Context) (Outcome, error) {
 
 // markStopped notes from when on the application may be down.
 func (r *restore) markStopped(ctx workflow.Context) {
+	r.told = false
 	if !r.stopped {
 		r.stopped = true
 		r.result.StoppedAt = workflow.Now(ctx).UTC()
@@ -291,6 +292,7 @@ func (r *restore) mergeAudit(ctx workflow.Context) (string, error) {
 
 // startApplication starts what was stopped and waits until its own words say that it is healthy.
 func (r *restore) startApplication(ctx workflow.Context) (string, error) {
+	r.told = true
 	var h activities.Health
 	err := workflow.ExecuteActivity(
 		long(ctx, r.snap.HostQueue, "Start "+orNothing(r.snap.Writers)+" and wait until it is healthy", 30*time.Minute),
@@ -308,6 +310,7 @@ func (r *restore) rollBack(ctx workflow.Context) (Outcome, error) {
 	const step = "Roll back"
 	if r.status.Phase == stepStart {
 		// The application may be running: it must not write while collections are renamed under it.
+		r.markStopped(ctx)
 		if _, err := r.settle(ctx, step, func(ctx workflow.Context) (string, error) {
 			return "stopped", workflow.ExecuteActivity(
 				long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), 10*time.Minute),
@@ -315,7 +318,6 @@ func (r *restore) rollBack(ctx workflow.Context) (Outcome, error) {
 		}, Retry); err != nil {
 			return "", err
 		}
-		r.stopped = true
 	}
 	_, err := r.settle(ctx, step, func(ctx workflow.Context) (string, error) {
 		var back activities.Swapped
