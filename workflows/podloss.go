@@ -356,7 +356,7 @@ func (p *podLoss) startApplication(ctx workflow.Context) (string, error) {
 	for {
 		p.begin(ctx, stepStart)
 		var h activities.Health
-		err := workflow.ExecuteActivity(long(ctx, p.snap.HostQueue, "Start "+orNothing(p.snap.Writers)+" and wait until it is healthy", 30*time.Minute),
+		err := workflow.ExecuteActivity(long(ctx, p.snap.HostQueue, "Start "+orNothing(p.snap.Writers)+" and wait until it is healthy", startWithin),
 			app.StartApplication, p.snap.Target).Get(ctx, &h)
 		if err == nil {
 			p.end(ctx, stepStart, Done, h.Detail)

@@ -170,7 +170,7 @@ func (r *restore) markStopped(ctx workflow.Context) {
 
 func (r *restore) quiesce(ctx workflow.Context) (string, error) {
 	err := workflow.ExecuteActivity(
-		long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), 10*time.Minute),
+		long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), stopWithin),
 		app.StopApplication, r.snap.Target).Get(ctx, nil)
 	if err != nil {
 		return "", err
@@ -295,7 +295,7 @@ func (r *restore) startApplication(ctx workflow.Context) (string, error) {
 	r.told = true
 	var h activities.Health
 	err := workflow.ExecuteActivity(
-		long(ctx, r.snap.HostQueue, "Start "+orNothing(r.snap.Writers)+" and wait until it is healthy", 30*time.Minute),
+		long(ctx, r.snap.HostQueue, "Start "+orNothing(r.snap.Writers)+" and wait until it is healthy", startWithin),
 		app.StartApplication, r.snap.Target).Get(ctx, &h)
 	if err != nil {
 		return "", err
@@ -313,7 +313,7 @@ func (r *restore) rollBack(ctx workflow.Context) (Outcome, error) {
 		r.markStopped(ctx)
 		if _, err := r.settle(ctx, step, func(ctx workflow.Context) (string, error) {
 			return "stopped", workflow.ExecuteActivity(
-				long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), 10*time.Minute),
+				long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), stopWithin),
 				app.StopApplication, r.snap.Target).Get(ctx, nil)
 		}, Retry); err != nil {
 			return "", err

@@ -48,7 +48,8 @@ type cluster struct {
 	apps      rest.Interface
 	core      rest.Interface
 	options   runtime.ParameterCodec
-	every     time.Duration // lookAnew; tests set it
+	every     time.Duration // lookAnew
+	patience  time.Duration // oneRequest
 }
 
 // connect makes the client, and says which pod of that namespace the worker runs in, where it runs in one.
@@ -110,7 +111,7 @@ func newCluster(cfg *rest.Config, namespace string) (*cluster, error) {
 		of.APIPath, of.GroupVersion = path, &version
 		return rest.RESTClientForConfigAndClient(of, client)
 	}
-	c := &cluster{where: "the Kubernetes API at " + cfg.Host, namespace: namespace, options: runtime.NewParameterCodec(scheme), every: lookAnew}
+	c := &cluster{where: "the Kubernetes API at " + cfg.Host, namespace: namespace, options: runtime.NewParameterCodec(scheme), every: lookAnew, patience: oneRequest}
 	if c.apps, err = group("/apis", appsv1.SchemeGroupVersion); err != nil {
 		return nil, err
 	}
@@ -120,7 +121,7 @@ func newCluster(cfg *rest.Config, namespace string) (*cluster, error) {
 
 // get reads a workload without its pods.
 func (c *cluster) get(ctx context.Context, action string, w workload) (seen, error) {
-	bounded, cancel := context.WithTimeout(ctx, oneRequest)
+	bounded, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	o := w.empty()
 	err := c.apps.Get().Namespace(c.namespace).Resource(w.resource()).Name(w.name).Do(bounded).Into(o)
@@ -143,7 +144,7 @@ func (c *cluster) list(ctx context.Context, action string, w workload) (seen, st
 	if err != nil {
 		return seen{}, "", err
 	}
-	bounded, cancel := context.WithTimeout(ctx, oneRequest)
+	bounded, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	var pods corev1.PodList
 	err = c.core.Get().Namespace(c.namespace).Resource("pods").
@@ -177,7 +178,7 @@ func (c *cluster) patch(ctx context.Context, w workload, s seen, replicas int32,
 	if err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, oneRequest)
+	bounded, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	return c.apps.Patch(types.MergePatchType).Namespace(c.namespace).Resource(w.resource()).Name(w.name).
 		VersionedParams(&metav1.PatchOptions{FieldManager: fieldManager}, c.options).Body(body).Do(bounded).Error()
@@ -200,16 +201,22 @@ func (c *cluster) follow(ctx context.Context, action string, w workload, done fu
 		}
 		// The watches have ended, as they do now and then: what was missed is seen by looking anew.
 		if time.Since(begun) < pause {
-			timer := time.NewTimer(pause)
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
+			if err := wait(ctx, pause); err != nil {
+				return last, err
 			}
-			timer.Stop()
 		}
-		if err := ctx.Err(); err != nil {
-			return last, err
-		}
+	}
+}
+
+// wait returns after d, or with the error of a context that ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }
 
@@ -287,6 +294,10 @@ func (c *cluster) judge(ctx context.Context, action string, w workload, verb, re
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Of the one request: it must not be taken for the end of the whole wait.
+		err = fmt.Errorf("nothing within %s", c.patience)
 	}
 	e := &ControlError{Action: action, Program: w.String(), Reason: err.Error()}
 	status, answered := errors.AsType[*apierrors.StatusError](err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -86,7 +85,8 @@ func (k *kubernetes) Stop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if s.runs() {
+		// Its controller need not have seen what somebody changed since, as long as that is not its replicas.
+		if s.alive() {
 			return upAgain(w, s)
 		}
 	}
@@ -217,13 +217,12 @@ func paused(w workload, s seen) error {
 }
 
 func upAgain(w workload, s seen) error {
-	e := &ControlError{Action: "stop", Program: w.String(), Reason: "it was scaled to 0 and has pods again: " + strings.Join(slices.Sorted(maps.Keys(s.pods)), ", "),
-		Do: "find out who starts them and keep that from doing so, then retry"}
 	if s.want > 0 {
-		e.Reason = fmt.Sprintf("it was scaled to 0, and %s scaled it to %d", s.scaledBy(), s.want)
-		e.Do = "keep that from doing so (an autoscaler whose minReplicas is 0, KEDA, Argo CD, Flux, a person), then retry"
+		return &ControlError{Action: "stop", Program: w.String(), Reason: fmt.Sprintf("it was scaled to 0, and %s scaled it to %d", s.scaledBy(), s.want),
+			Do: "keep that from doing so (an autoscaler whose minReplicas is 0, KEDA, Argo CD, Flux, a person), then retry"}
 	}
-	return e
+	return &ControlError{Action: "stop", Program: w.String(), Reason: strings.TrimSuffix("it was seen stopped and has pods again: "+s.inTheWay(), ": "),
+		Do: "find out who starts them and keep that from doing so, then retry"}
 }
 
 // errNothingToScale ends a scaling without a change.
@@ -247,6 +246,9 @@ func (c *cluster) scale(ctx context.Context, action string, w workload, decide f
 		err = c.patch(ctx, w, s, replicas, remember)
 		if !apierrors.IsConflict(err) {
 			return c.judge(ctx, action, w, "patch", w.resource(), err)
+		}
+		if err := wait(ctx, lookEvery); err != nil {
+			return err
 		}
 	}
 }

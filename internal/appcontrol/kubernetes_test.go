@@ -395,6 +395,37 @@ func TestAServerInTroubleIsUnavailable(t *testing.T) {
 	require.True(t, ok, "%v", err)
 }
 
+// A pod that a third one starts, of the labels of a workload that was seen stopped.
+func TestPodsThatAppearWhileTheOthersStopAreNamed(t *testing.T) {
+	s := newShop(t)
+	s.onScale = func(w workload, n int32) {
+		if w == jobs {
+			s.pod(backend, "debug", nil)
+		}
+		s.settle(w, n)
+	}
+	require.ErrorContains(t, s.controller().Stop(t.Context()), "stop deployment/backend: it was seen stopped and has pods again: pod debug is Running on node-1")
+}
+
+// One request that is not answered is no verdict on the workload.
+func TestAServerThatDoesNotAnswerIsUnavailable(t *testing.T) {
+	s := newShop(t)
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	s.fault = func(a access) *metav1.Status {
+		if a.verb == "patch" {
+			<-hang
+		}
+		return nil
+	}
+	c := s.controller()
+	c.cluster.patience = 100 * time.Millisecond
+	err := c.Stop(t.Context())
+	_, ok := errors.AsType[*UnavailableError](err)
+	require.True(t, ok, "%v", err)
+	require.ErrorContains(t, err, "nothing within 100ms")
+}
+
 func TestTimeIsOverAndWhatIsMissingIsSaid(t *testing.T) {
 	for _, row := range []struct {
 		name string

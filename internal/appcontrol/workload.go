@@ -79,10 +79,11 @@ func replicasOf(n *int32) int32 {
 	return *n
 }
 
-// runs says whether anything of it may still write, or may be about to.
-func (s seen) runs() bool {
-	return s.want > 0 || s.replicas > 0 || s.observed < s.meta.Generation || len(s.pods) > 0
-}
+// alive says whether it has pods, or is to have some.
+func (s seen) alive() bool { return s.want > 0 || s.replicas > 0 || len(s.pods) > 0 }
+
+// runs says whether anything of it may still write, or be about to: its controller may not have seen yet that it is to stop.
+func (s seen) runs() bool { return s.alive() || s.observed < s.meta.Generation }
 
 // ready says that as many pods as wanted serve, in the eyes of a controller that knows how many are wanted.
 func (s seen) ready() bool {
