@@ -73,6 +73,12 @@ func (p Plan) Loss() int64 { return p.Radius.Added + p.Radius.Changed }
 // Whole says whether the blast radius counts everything: only then can a policy, or a second count, be held against it.
 func (p Plan) Whole() bool { return p.RadiusKnown && p.Uncounted == 0 }
 
+// Application says in which state the application is at each end of a restore that stops it.
+func (p Plan) Application() string {
+	return "The application runs until the plan is approved, and however it ends (restored, rolled back, rejected, aborted, cancelled, " +
+		"given up) it is started again. It stays stopped only while a question waits for an answer, and where starting it fails."
+}
+
 // collectionsCount is the key count that counts collections instead of documents.
 const collectionsCount = "collections"
 
@@ -171,6 +177,8 @@ func writers(t config.Target) []string {
 	switch {
 	case t.Application.Supervisor != nil:
 		return t.Application.Supervisor.Programs
+	case t.Application.Kubernetes != nil:
+		return t.Application.Kubernetes.Workloads
 	case t.Application.Command != nil:
 		return []string{strings.Join(t.Application.Command.Stop, " ")}
 	default:

@@ -103,7 +103,7 @@ func TestTheSurveySaysWhatIsWrong(t *testing.T) {
 		says    string
 	}{
 		"nothing to stop, said out loud":  {func(_ *testing.T, _ *deleted, c *config.Target) { c.Application.None = true }, SurveyInput{}, "application", CheckOK, "nothing would be stopped"},
-		"nothing said of the application": {nil, SurveyInput{}, "application", CheckProblem, "exactly one of supervisor, command and none"},
+		"nothing said of the application": {nil, SurveyInput{}, "application", CheckProblem, "exactly one of supervisor, kubernetes, command and none"},
 		"an application that cannot be seen": {func(_ *testing.T, _ *deleted, c *config.Target) {
 			c.Application.Command = &config.Command{Stop: sh("exit 1"), Start: sh("exit 1"), State: sh("exit 7")}
 		}, SurveyInput{}, "application", CheckProblem, "7"},

@@ -99,6 +99,8 @@ func (a *Target) LoadTarget(ctx context.Context, name string) (Snapshot, error) 
 	switch {
 	case t.Application.Supervisor != nil:
 		s.Writers = t.Application.Supervisor.Programs
+	case t.Application.Kubernetes != nil:
+		s.Writers = t.Application.Kubernetes.Workloads
 	case t.Application.Command != nil:
 		s.Writers = []string{t.Application.Command.Stop[0]}
 	}

@@ -106,7 +106,7 @@ func (c *corruption) restore(ctx workflow.Context) error {
 	c.result.Restore = res
 	c.follow(ctx, res.Host)
 	if err != nil {
-		c.result.Outcome, c.result.Summary = GaveUp, explain(err)
+		c.result.Outcome, c.result.Summary = GaveUp, c.lastOf(err)
 		c.end(ctx, stepRestore, Failed, explain(err))
 		return err
 	}

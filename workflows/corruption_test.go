@@ -38,7 +38,7 @@ func TestCorruptionDumpsRestoresTellsAndReports(t *testing.T) {
 	require.Equal(t, 2, r.MailsUndeliverable)
 	require.Equal(t, 150, r.OrganizationsActive)
 	require.Equal(t, "report/"+r.Incident, r.Report)
-	require.Equal(t, 1, w.count["Dump emergency"])
+	require.Equal(t, 1, w.times("Dump emergency"))
 	w.before("OpenIncident", "Dump emergency")
 	w.before("Dump emergency", "ChooseBackup")
 	w.before("StartApplication", "FreezeMails")
@@ -115,7 +115,7 @@ func TestSecondAlertJoinsTheIncident(t *testing.T) {
 	var s Status
 	require.NoError(t, v.Get(&s))
 	require.Equal(t, 2, s.Alerts)
-	require.Equal(t, 1, w.count["Dump emergency"])
+	require.Equal(t, 1, w.times("Dump emergency"))
 }
 
 func TestSinceOfTheAlertChoosesTheBackup(t *testing.T) {
@@ -129,8 +129,8 @@ func TestReportRemindsEscalatesAndClosesWhenPosted(t *testing.T) {
 	w := newWorld(t)
 	w.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: ReportID("i1"), TaskQueue: TaskQueue})
 	w.at(50*time.Hour, func() {
-		require.Equal(t, 4, w.count["TellPeople report-reminder"])
-		require.Equal(t, 1, w.count["TellPeople report-overdue"])
+		require.Equal(t, 4, w.times("TellPeople report-reminder"))
+		require.Equal(t, 1, w.times("TellPeople report-overdue"))
 		w.UpdateWorkflow(DoorPostReport, "1", &updateIgnored{}, Posting{URL: "https://status.example.com/7", By: "Asha"})
 	})
 	w.ExecuteWorkflow(IncidentReport, ReportInput{Target: "battwheels", Incident: "i1", DetectedAt: damageBegan})
@@ -139,7 +139,7 @@ func TestReportRemindsEscalatesAndClosesWhenPosted(t *testing.T) {
 	require.NoError(t, w.GetWorkflowResult(&r))
 	require.True(t, r.Late)
 	require.Equal(t, "https://status.example.com/7", r.Posting.URL)
-	require.Equal(t, 2, w.count["DraftReport"])
+	require.Equal(t, 2, w.times("DraftReport"))
 }
 
 func TestReportPostedInTimeSendsNoReminder(t *testing.T) {

@@ -90,6 +90,15 @@ func (f *forward) runChild(ctx workflow.Context, id string, body, in, result any
 	return err
 }
 
+// lastOf says how a child ended that failed: in its own last words, because the error alone does not tell in which state the
+// application is.
+func (f *forward) lastOf(err error) string {
+	if f.status.Result != "" {
+		return f.status.Result
+	}
+	return explain(err)
+}
+
 // AlreadyRunning is the type of the error that says that a target's incident or restore runs already.
 const AlreadyRunning = "AlreadyRunning"
 
@@ -127,6 +136,8 @@ func (a *announcer) announce(ctx workflow.Context, status func() Status) {
 	if parent == nil {
 		return
 	}
+	// A body that is cancelled has more to tell: what it undoes, and in which state it leaves the application.
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	workflow.GoNamed(ctx, "status to the parent", func(ctx workflow.Context) {
 		for workflow.Await(ctx, func() bool { return a.news }) == nil {
 			a.news = false

@@ -38,6 +38,8 @@ type world struct {
 	candidates []activities.Weighed
 	passedOver []string
 	unsound    map[string][]string
+	// application is what the steps have made of it: running, stopped, or failed where its start did not succeed.
+	application string
 
 	mu       sync.Mutex
 	calls    []string               // names of the steps, in order
@@ -67,7 +69,7 @@ func newWorld(t *testing.T) *world {
 			Radius: backup.Counts{Same: 900, Added: 10, Changed: 5, Missing: 100},
 		},
 	}
-	w.merged.Inserted = 7
+	w.merged.Inserted, w.application = 7, "running"
 	w.SetStartTime(damageBegan)
 	w.SetTestTimeout(20 * time.Second)
 	// On a busy machine the first test's first task may take longer than the second that is the default.
@@ -211,7 +213,12 @@ func (w *world) mockSteps() {
 		return activities.Quiet{Method: "$currentOp"}, w.hit("ProveQuiet")
 	})
 	w.OnActivity(app.StartApplication, anything, anything).Return(func(context.Context, string) (activities.Health, error) {
-		return activities.Health{Detail: "healthy"}, w.hit("StartApplication")
+		if err := w.hit("StartApplication"); err != nil {
+			w.becomes("failed")
+			return activities.Health{}, err
+		}
+		w.becomes("running")
+		return activities.Health{Detail: "healthy"}, nil
 	})
 	w.OnActivity(mails.FreezeMails, anything, anything).Return(func(context.Context, activities.FreezeInput) (activities.Outbox, error) {
 		return activities.Outbox{Organizations: 150, Mails: 148, WithoutAddress: 2, Batches: 2, BatchSize: 100}, w.hit("FreezeMails")
@@ -236,9 +243,22 @@ func (w *world) mockSteps() {
 		w.mu.Unlock()
 		return w.hit("MarkRestored")
 	})
-	w.OnActivity(app.StopApplication, anything, anything).Return(done[string](w, "StopApplication"))
+	w.OnActivity(app.StopApplication, anything, anything).Return(func(context.Context, string) error {
+		err := w.hit("StopApplication")
+		if err == nil {
+			w.becomes("stopped")
+		}
+		return err
+	})
 	w.OnActivity(records.OpenIncident, anything, anything).Return(done[activities.OpenInput](w, "OpenIncident"))
 	w.OnActivity(records.CloseIncident, anything, anything).Return(done[activities.CloseInput](w, "CloseIncident"))
+}
+
+// becomes notes what a step has made of the application.
+func (w *world) becomes(state string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.application = state
 }
 
 // done is a step that has nothing to tell.

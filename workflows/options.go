@@ -71,3 +71,10 @@ func patient(ctx workflow.Context, queue, summary string) workflow.Context {
 
 // longest bounds one attempt of a step that moves the whole database.
 const longest = 12 * time.Hour
+
+// One attempt at stopping or starting an application. Each of its programs has a bound of its own in the configuration, which tells
+// better what is the matter; a pod may be given long to end, and have a large image to fetch.
+const (
+	stopWithin  = time.Hour
+	startWithin = 2 * time.Hour
+)

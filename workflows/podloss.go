@@ -237,7 +237,7 @@ func (p *podLoss) restore(ctx workflow.Context) error {
 	p.result.Restore, p.result.GoneAt = res, p.goneAt
 	p.follow(ctx, res.Host)
 	if err != nil {
-		p.result.Outcome, p.result.Summary = GaveUp, explain(err)
+		p.result.Outcome, p.result.Summary = GaveUp, p.lastOf(err)
 		p.end(ctx, stepRestore, Failed, explain(err))
 		return err
 	}
@@ -360,7 +360,7 @@ func (p *podLoss) startApplication(ctx workflow.Context) (string, error) {
 	for {
 		p.begin(ctx, stepStart)
 		var h activities.Health
-		err := workflow.ExecuteActivity(long(ctx, p.snap.HostQueue, "Start "+orNothing(p.snap.Writers)+" and wait until it is healthy", 30*time.Minute),
+		err := workflow.ExecuteActivity(long(ctx, p.snap.HostQueue, "Start "+orNothing(p.snap.Writers)+" and wait until it is healthy", startWithin),
 			app.StartApplication, p.snap.Target).Get(ctx, &h)
 		if err == nil {
 			p.end(ctx, stepStart, Done, h.Detail)

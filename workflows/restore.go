@@ -50,6 +50,18 @@ const (
 	FalseAlarm      Outcome = "false alarm"
 )
 
+// ApplicationState is what a restore leaves the application as.
+type ApplicationState string
+
+// The states in which a restore leaves the application.
+const (
+	NotStopped     ApplicationState = "not stopped" // it runs, or does not, as it did before
+	Started        ApplicationState = "started"     // and seen healthy
+	Stopped        ApplicationState = "stopped"
+	NotSeenHealthy ApplicationState = "not seen healthy" // it was told to start; it may run, or not
+	NotControlled  ApplicationState = "not controlled"   // none is configured: nothing was stopped
+)
+
 // RestoreResult is what came of a restore.
 type RestoreResult struct {
 	Outcome  Outcome `json:"outcome"`
@@ -75,10 +87,12 @@ type RestoreResult struct {
 	// DowntimeSeconds runs from the order to stop until the application was healthy again.
 	DowntimeSeconds float64 `json:"downtimeSeconds"`
 	// RPOSeconds runs from the moment of the backup until the application was stopped: writes in it are lost.
-	RPOSeconds float64  `json:"rpoSeconds"`
-	Host       string   `json:"host,omitempty"`    // queue of the host that it ended on, where that is another one than it began on
-	Answers    []Answer `json:"answers,omitempty"` // what people said, denied answers too
-	Warnings   []string `json:"warnings,omitempty"`
+	RPOSeconds float64 `json:"rpoSeconds"`
+	// Application is what the restore left the application as.
+	Application ApplicationState `json:"application,omitempty"`
+	Host        string           `json:"host,omitempty"`    // queue of the host that it ended on, where that is another one than it began on
+	Answers     []Answer         `json:"answers,omitempty"` // what people said, denied answers too
+	Warnings    []string         `json:"warnings,omitempty"`
 	// Simulation is what a dry run has found, which does nothing else.
 	Simulation *Simulation `json:"simulation,omitempty"`
 }
@@ -123,7 +137,8 @@ type restore struct {
 	emergency   string
 	safety      string
 	staged      bool
-	stopped     bool
+	stopped     bool // it was told to stop, and has not been seen healthy since
+	told        bool // to start, since it was told to stop
 	heeded      bool // an abort after the swap was asked about
 	result      RestoreResult
 }
@@ -218,7 +233,11 @@ func (r *restore) run(ctx workflow.Context) (RestoreResult, error) {
 	}
 	ended, err = r.replace(ctx, after)
 	if err != nil {
-		return r.finish(after, GaveUp, "The restore failed after the swap: "+message(err)), err
+		summary := "The restore failed after the swap: " + explain(err)
+		if ended == RolledBack {
+			summary = "Rolled back: the database is as it was before the restore. What came then failed: " + explain(err)
+		}
+		return r.finish(after, GaveUp, summary), err
 	}
 	return r.finish(after, ended, ""), nil
 }

@@ -170,15 +170,29 @@ func (r *restore) undo(ctx workflow.Context, ended Outcome, cause error) (Restor
 		ended, summary = GaveUp, "Failed before the swap, nothing was changed: "+explain(cause)
 	}
 	if r.staged {
-		if _, err := r.settle(ctx, "Undo the staging", func(ctx workflow.Context) (string, error) {
+		choice, err := r.settle(ctx, "Undo the staging", func(ctx workflow.Context) (string, error) {
 			return "staged collections removed", r.unstage(ctx)
-		}, Retry, GiveUp); err != nil {
-			return r.result, err
+		}, Retry, GiveUp)
+		if choice == GiveUp {
+			r.warn("The staged copy was not removed: what begins with runbook.stage is not needed by anybody.")
+		}
+		// The application does not wait for what nobody sees.
+		if err != nil {
+			r.warn("The staged copy was not removed: " + explain(err))
+			if cause == nil {
+				cause = err
+			}
 		}
 	}
-	if r.stopped {
+	switch {
+	case r.stopped && r.halfSwapped && !r.cleared:
+		r.warn("The application was not started: the swap that was cut off half-way has not been undone. Another restore undoes it.")
+	case r.stopped:
 		if _, err := r.settle(ctx, stepStart, r.startApplication, Retry, GiveUp); err != nil {
-			return r.result, err
+			r.warn("The application was not started: " + explain(err))
+			if cause == nil {
+				cause = err
+			}
 		}
 	}
 	return r.finish(ctx, ended, summary), cause
@@ -231,12 +245,14 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 		summary = map[Outcome]string{
 			Rejected:   "Rejected: nothing was changed.",
 			RolledBack: "Rolled back: the database is as it was before the restore.",
-			GaveUp:     "Given up. The application is " + map[bool]string{true: "stopped.", false: "as it was."}[r.stopped],
+			GaveUp: map[bool]string{
+				false: "Given up before the swap: nothing was changed.",
+				true:  "Given up: the database is restored, and its application could not be started."}[r.swapped],
 		}[ended]
 	}
-	if r.stopped && ended != Recovered && ended != GaveUp {
-		// Starting it failed, and a person gave that up.
-		summary += " The application is stopped."
+	var now string
+	if res.Application, now = r.application(); ended != Recovered {
+		summary = strings.TrimSpace(summary + " " + now)
 	}
 	res.Summary = summary
 	r.status.Result, r.status.Phase, r.status.Asked = summary, string(ended), ""
@@ -251,6 +267,22 @@ func (r *restore) finish(ctx workflow.Context, ended Outcome, summary string) Re
 	}
 	res.Warnings = r.warnings
 	return *res
+}
+
+// application is what becomes of the application, with a sentence for people.
+func (r *restore) application() (ApplicationState, string) {
+	switch {
+	case len(r.snap.Writers) == 0:
+		return NotControlled, ""
+	case r.result.StoppedAt.IsZero():
+		return NotStopped, "The application was not stopped."
+	case !r.stopped:
+		return Started, "The application is started again."
+	case r.told:
+		return NotSeenHealthy, "The application was told to start, and was not seen healthy: see to it."
+	default:
+		return Stopped, "The application is stopped."
+	}
 }
 
 // markRestored notes that the backup was proven by restoring it, where that was all of it.

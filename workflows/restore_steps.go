@@ -209,6 +209,7 @@ func (r *restore) stopApplication(ctx workflow.Context) (Outcome, error) {
 
 // markStopped notes from when on the application may be down.
 func (r *restore) markStopped(ctx workflow.Context) {
+	r.told = false
 	if !r.stopped {
 		r.stopped = true
 		r.result.StoppedAt = workflow.Now(ctx).UTC()
@@ -217,7 +218,7 @@ func (r *restore) markStopped(ctx workflow.Context) {
 
 func (r *restore) quiesce(ctx workflow.Context) (string, error) {
 	err := workflow.ExecuteActivity(
-		long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), 10*time.Minute),
+		long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), stopWithin),
 		app.StopApplication, r.snap.Target).Get(ctx, nil)
 	if err != nil {
 		return "", err
@@ -339,9 +340,10 @@ func (r *restore) mergeAudit(ctx workflow.Context) (string, error) {
 
 // startApplication starts what was stopped and waits until its own words say that it is healthy.
 func (r *restore) startApplication(ctx workflow.Context) (string, error) {
+	r.told = true
 	var h activities.Health
 	err := workflow.ExecuteActivity(
-		long(ctx, r.snap.HostQueue, "Start "+orNothing(r.snap.Writers)+" and wait until it is healthy", 30*time.Minute),
+		long(ctx, r.snap.HostQueue, "Start "+orNothing(r.snap.Writers)+" and wait until it is healthy", startWithin),
 		app.StartApplication, r.snap.Target).Get(ctx, &h)
 	if err != nil {
 		return "", err
@@ -356,14 +358,14 @@ func (r *restore) rollBack(ctx workflow.Context) (Outcome, error) {
 	const step = "Roll back"
 	if r.status.Phase == stepStart {
 		// The application may be running: it must not write while collections are renamed under it.
+		r.markStopped(ctx)
 		if _, err := r.settle(ctx, step, func(ctx workflow.Context) (string, error) {
 			return "stopped", workflow.ExecuteActivity(
-				long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), 10*time.Minute),
+				long(ctx, r.snap.HostQueue, "Stop "+orNothing(r.snap.Writers), stopWithin),
 				app.StopApplication, r.snap.Target).Get(ctx, nil)
 		}, Retry); err != nil {
 			return "", err
 		}
-		r.stopped = true
 	}
 	_, err := r.settle(ctx, step, func(ctx workflow.Context) (string, error) {
 		var back activities.Swapped

@@ -250,29 +250,6 @@ func TestLessReadableThanApprovedAsksAgain(t *testing.T) {
 	require.Equal(t, "Ravi", r.ApprovedBy, "the one who approved the plan that the result names")
 }
 
-func TestTheSummarySaysThatTheApplicationIsStopped(t *testing.T) {
-	for name, prepare := range map[string]func(w *world){
-		"rolled back": func(w *world) {
-			w.approves()
-			w.fail["VerifyRestored"] = always(final(activities.NotVerified, "invoices differ"))
-			w.at(10*time.Minute, func() { w.says(DoorDecide, Answer{Choice: RollBack}, "") })
-		},
-		"aborted": func(w *world) {
-			w.approves()
-			w.fail["Dump safety"] = always(final(activities.NoSpace, "no space"))
-			w.at(10*time.Minute, func() { w.says(DoorAbort, Answer{}, "") })
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			prepare(w)
-			w.fail["StartApplication"] = always(final(activities.Refused, "it does not start"))
-			w.at(20*time.Minute, func() { w.says(DoorDecide, Answer{Choice: GiveUp}, "") })
-			require.Contains(t, w.restore(RestoreInput{}).Summary, "The application is stopped.")
-		})
-	}
-}
-
 func TestAuditEntriesThatAreNotPutBackAreSaid(t *testing.T) {
 	w := newWorld(t)
 	w.approves()

@@ -141,7 +141,7 @@ func planMarkdown(p activities.Plan, limit int) string {
 		b.WriteString("**The database could not be read: what would be lost is not known.**\n\n")
 	}
 	if len(p.Writers) > 0 {
-		fmt.Fprintf(&b, "Stops and starts: %s.\n\n", strings.Join(p.Writers, ", "))
+		fmt.Fprintf(&b, "Stops and starts: %s. %s\n\n", strings.Join(p.Writers, ", "), p.Application())
 	}
 	if p.Expected != "" {
 		fmt.Fprintf(&b, "⏱ %s\n\n", p.Expected)

@@ -44,7 +44,7 @@ func TestADryRunShowsWhatItFoundAndWouldDo(t *testing.T) {
 	r.Undelete.Plan.Undelete.Samples = []undelete.Sample{{Collection: "invoices", Documents: []string{"inv_1"}}}
 	text = shown(r)
 	for _, want := range []string{
-		"1311 documents are newer than backup restored", "made after", "Plan UND-001: bring 1200 documents back that are newer",
+		"1,311 documents are newer than backup restored", "made after", "Plan UND-001: bring 1,200 documents back that are newer",
 		"The damage may have made some of them", "some of invoices: inv_1",
 	} {
 		require.Contains(t, text, want)

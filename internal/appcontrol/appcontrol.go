@@ -50,7 +50,7 @@ type Program struct {
 // New makes the controller that a target's configuration asks for.
 func New(a config.Application) (Controller, error) {
 	named := 0
-	for _, is := range []bool{a.Supervisor != nil, a.Command != nil, a.None} {
+	for _, is := range []bool{a.Supervisor != nil, a.Kubernetes != nil, a.Command != nil, a.None} {
 		if is {
 			named++
 		}
@@ -58,13 +58,15 @@ func New(a config.Application) (Controller, error) {
 	if named != 1 {
 		return nil, &ControlError{
 			Action: "control the application",
-			Reason: "application must name exactly one of supervisor, command and none",
+			Reason: "application must name exactly one of supervisor, kubernetes, command and none",
 			Do:     `write "none: true" only where nothing has to be stopped`,
 		}
 	}
 	switch {
 	case a.Supervisor != nil:
 		return newSupervisor(*a.Supervisor)
+	case a.Kubernetes != nil:
+		return newKubernetes(*a.Kubernetes)
 	case a.Command != nil:
 		return newCommand(*a.Command)
 	default:

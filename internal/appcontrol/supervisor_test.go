@@ -349,7 +349,7 @@ func TestNewRefusesAConfigurationThatCannotWork(t *testing.T) {
 		want string
 	}{
 		{"nothing said", config.Application{}, `write "none: true" only where nothing has to be stopped`},
-		{"two ways", config.Application{None: true, Command: &config.Command{}}, "exactly one of supervisor, command and none"},
+		{"two ways", config.Application{None: true, Command: &config.Command{}}, "exactly one of supervisor, kubernetes, command and none"},
 		{"no programs", config.Application{Supervisor: &config.Supervisor{URL: "unix:///s.sock"}}, "application.supervisor.programs is empty"},
 		{"a socket without its scheme", config.Application{Supervisor: &config.Supervisor{URL: "/var/run/supervisor.sock", Programs: []string{"a"}}}, "write unix:///var/run/supervisor.sock"},
 		{"a relative socket", config.Application{Supervisor: &config.Supervisor{URL: "unix://supervisor.sock", Programs: []string{"a"}}}, "write unix:///var/run/supervisor.sock"},

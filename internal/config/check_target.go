@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -90,6 +91,9 @@ func (c *checker) application(path string, a *Application) {
 	if a.Supervisor != nil {
 		ways = append(ways, "supervisor")
 	}
+	if a.Kubernetes != nil {
+		ways = append(ways, "kubernetes")
+	}
 	if a.Command != nil {
 		ways = append(ways, "command")
 	}
@@ -98,13 +102,16 @@ func (c *checker) application(path string, a *Application) {
 	}
 	switch len(ways) {
 	case 0:
-		c.wrong(path, "does not say how the application is stopped; expected one of supervisor, command, or none: true where nothing is to be stopped")
+		c.wrong(path, "does not say how the application is stopped; expected one of supervisor, kubernetes, command, or none: true where nothing is to be stopped")
 	case 1:
 	default:
-		c.wrong(path, "has %s; expected exactly one of supervisor, command, none", strings.Join(ways, " and "))
+		c.wrong(path, "has %s; expected exactly one of supervisor, kubernetes, command, none", strings.Join(ways, " and "))
 	}
 	if a.Supervisor != nil {
 		c.supervisor(path+".supervisor", a.Supervisor)
+	}
+	if a.Kubernetes != nil {
+		c.kubernetes(path+".kubernetes", a.Kubernetes)
 	}
 	if a.Command != nil {
 		c.command(path+".command", a.Command)
@@ -135,6 +142,35 @@ func (c *checker) supervisor(path string, s *Supervisor) {
 	}
 	c.each(path+".programs", s.Programs, "the name of a program")
 	c.positive(path+".timeout", s.Timeout)
+}
+
+// workloadForm is the kind of a workload and its name, which Kubernetes allows to be a DNS subdomain.
+var workloadForm = regexp.MustCompile(`^(deployment|statefulset)/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+
+// namespaceForm is a DNS label.
+var namespaceForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+func (c *checker) kubernetes(path string, k *Kubernetes) {
+	if c.required(path+".namespace", k.Namespace, "the namespace of the workloads") && !namespaceForm.MatchString(k.Namespace) {
+		c.wrong(path+".namespace", "is %q; expected the name of a namespace: small letters, digits and -, at most 63 of them", k.Namespace)
+	}
+	if len(k.Workloads) == 0 {
+		c.wrong(path+".workloads", "is missing; expected the deployments and stateful sets that write to the database, in the order in which they are stopped")
+	}
+	const example = "deployment/backend or statefulset/worker"
+	c.each(path+".workloads", k.Workloads, "a workload like "+example)
+	for i, w := range k.Workloads {
+		if !workloadForm.MatchString(w) {
+			c.wrong(fmt.Sprintf("%s.workloads[%d]", path, i), "is %q; expected a workload like %s", w, example)
+		}
+	}
+	switch {
+	case c.there(path + ".kubeconfig"):
+		c.path(path+".kubeconfig", k.Kubeconfig, "/etc/runbook/kubeconfig")
+	case c.there(path + ".context"):
+		c.wrong(path+".context", "is a context of no kubeconfig; expected kubeconfig beside it, or neither where the worker runs in the cluster")
+	}
+	c.positive(path+".timeout", k.Timeout)
 }
 
 func (c *checker) command(path string, cmd *Command) {

@@ -79,6 +79,7 @@ type Database struct {
 // Application says how to stop, start and check what writes to the database.
 type Application struct {
 	Supervisor *Supervisor `yaml:"supervisor"`
+	Kubernetes *Kubernetes `yaml:"kubernetes"`
 	Command    *Command    `yaml:"command"`
 	None       bool        `yaml:"none"` // nothing to stop: said out loud, never assumed
 	Health     *Health     `yaml:"health"`
@@ -91,6 +92,15 @@ type Supervisor struct {
 	Password Secret   `yaml:"password"`
 	Programs []string `yaml:"programs"` // stopped in this order, started in the reverse
 	Timeout  Duration `yaml:"timeout"`  // for each program to stop or start; default 60s
+}
+
+// Kubernetes scales deployments and stateful sets to 0 and back.
+type Kubernetes struct {
+	Namespace  string   `yaml:"namespace"`
+	Workloads  []string `yaml:"workloads"`  // deployment/NAME or statefulset/NAME; stopped in this order, started in the reverse
+	Kubeconfig string   `yaml:"kubeconfig"` // path; default: the service account of the pod that the worker runs in
+	Context    string   `yaml:"context"`    // of the kubeconfig; default its current one
+	Timeout    Duration `yaml:"timeout"`    // for each workload to stop or start; default 5m
 }
 
 // Command drives an application by commands, run without a shell. State answers 0 for running, 3 for stopped.

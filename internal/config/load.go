@@ -110,6 +110,8 @@ func (w *Webhook) defaults() { w.Listen = "127.0.0.1:8088" }
 
 func (s *Supervisor) defaults() { s.Timeout = Duration(time.Minute) }
 
+func (k *Kubernetes) defaults() { k.Timeout = Duration(5 * time.Minute) }
+
 func (c *Command) defaults() { c.Timeout = Duration(time.Minute) }
 
 func (h *Health) defaults() {
