@@ -130,6 +130,9 @@ func planMarkdown(p activities.Plan, limit int) string {
 	if len(p.Writers) > 0 {
 		fmt.Fprintf(&b, "Stops and starts: %s.\n\n", strings.Join(p.Writers, ", "))
 	}
+	if p.Told != nil {
+		fmt.Fprintf(&b, "%s Who, and a preview of the mail: `%s`\n\n", p.Told, p.Told.Preview)
+	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(&b, "❗ %s\n\n", w)
 	}

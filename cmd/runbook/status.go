@@ -148,6 +148,9 @@ func (s targetStatus) write(w io.Writer) {
 		if p.RadiusKnown {
 			fmt.Fprintf(w, "  %d come back, %d go back to the backup's version, %d newer ones leave\n", p.Radius.Missing, p.Radius.Changed, p.Radius.Added)
 		}
+		if p.Told != nil {
+			fmt.Fprintf(w, "  %s\n  who, and a preview of the mail: %s\n", p.Told, p.Told.Preview)
+		}
 		for _, warning := range p.Warnings {
 			fmt.Fprintln(w, "  !", warning)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	htmltemplate "html/template"
 	"io/fs"
+	"os"
 	"strings"
 	texttemplate "text/template"
 )
@@ -32,6 +33,14 @@ var mailNames = []string{mailNotice, mailFollowUp, mailApproval, mailDecision, m
 type Templates struct {
 	html map[string]*htmltemplate.Template
 	text map[string]*texttemplate.Template
+}
+
+// LoadTemplates is NewTemplates with the templates of a directory; "" means none.
+func LoadTemplates(dir string) (*Templates, error) {
+	if dir == "" {
+		return NewTemplates(nil)
+	}
+	return NewTemplates(os.DirFS(dir))
 }
 
 // NewTemplates parses the templates that come with runbook. A file of the same name in own replaces one of them:

@@ -34,7 +34,7 @@ var (
 	volt  = Contact{OrganizationID: "o1", OrganizationName: "Volt & Sons <EV> Garage", Email: "hello@volt.example", Via: ViaOrganization}
 	owned = Contact{OrganizationID: "o2", OrganizationName: "Amp Works", Name: "Asha Rao", Email: "asha@amp.example", Via: ViaOwner}
 	chain = Contact{OrganizationID: "o3", OrganizationName: "Ohm North", Email: "office@ohm.example", Via: ViaOrganization,
-		Others: []Organization{{"o4", "Ohm South"}, {"o5", "Ohm Depot"}}}
+		Others: []Organization{{ID: "o4", Name: "Ohm South"}, {ID: "o5", Name: "Ohm Depot"}}}
 	onCall = Inside([]string{"oncall@battwheels.example"})[0]
 )
 
@@ -46,6 +46,8 @@ func approval() Approval {
 		Collections: 221, Documents: 48210, Counted: true, Added: 312, Changed: 4790, Missing: 1204, Organizations: 37,
 		KeyCounts: []KeyCount{{"collections", 218, 221}, {"organizations", 41, 41}, {"users", 180, 187}, {"invoices", 0, 9031}, {"tickets", -1, 5120}},
 		Warnings:  []string{"2 places of the database could not be read; what stands there is not counted."},
+		Tells:     &Audience{Organizations: 41, Mails: 37, ThroughOwner: 2, WithoutAddress: 1},
+		Preview:   "/var/lib/runbook/incidents/battwheels/" + testIncident + "/preview-mail.html",
 		Asked:     at(3, 13, 0), Deadline: at(5, 12, 0),
 	}
 }
@@ -215,7 +217,8 @@ func TestWhatAnOrganizationReads(t *testing.T) {
 func TestWhatThePeopleInsideRead(t *testing.T) {
 	all := samples(t)
 	for name, says := range map[string][]string{
-		"approval":            {`runbook approve battwheels --plan K7Q-X2M --by "YOUR NAME" --reason "WHY"`, testLink, "No longer there: 312 documents", "tickets"},
+		"approval": {`runbook approve battwheels --plan K7Q-X2M --by "YOUR NAME" --reason "WHY"`, testLink, "No longer there: 312 documents", "tickets",
+			"40 organizations will be told, in 37 mails; 2 of them through their owner's address; 1 more has no address.", "/preview-mail.html"},
 		"escalation":          {"still waits for an approval", "Waits since: 24 February 2026, 03:13 UTC"},
 		"approval-unreadable": {"unknown, the database could not be read"},
 		"support":             {"volume pvc-7 of namespace shop", "/var/lib/mongodb: not there", "3 observations in a row", "oncall@battwheels.example", testIncident},

@@ -117,6 +117,8 @@ func TestFiveThousandOrganizationsHaveOneMailEach(t *testing.T) {
 	defer func() { w.kill(worker) }()
 	run := w.run(incident, "DatabaseCorruption", workflows.CorruptionInput{})
 	s := w.asked(incident)
+	require.Equal(t, mail.Audience{Organizations: garages, Mails: garages - 2 - 1, ThroughOwner: 2, WithoutAddress: 2}, s.Plan.Told.Audience)
+	require.FileExists(t, s.Plan.Told.Preview)
 	require.NoError(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
 
 	until("/batch/16")
