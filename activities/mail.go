@@ -14,6 +14,7 @@ import (
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/internal/incident"
 	"github.com/battwheels/runbook/internal/mail"
 )
 
@@ -50,12 +51,20 @@ func (a *Mail) FreezeMails(ctx context.Context, in FreezeInput) (Outbox, error) 
 	if err != nil {
 		return Outbox{}, mailError(ctx, err)
 	}
+	out, err := counted(folder, box)
+	return out, mailError(ctx, err)
+}
+
+// counted is a frozen outbox in numbers.
+func counted(folder incident.Folder, box mail.Outbox) (Outbox, error) {
 	out := Outbox{Mails: box.Messages, WithoutAddress: len(box.Without), Batches: len(box.Batches), BatchSize: mail.BatchSize}
-	out.Organizations = len(box.Without)
+	for _, c := range box.Without {
+		out.Organizations += len(c.Organizations())
+	}
 	for n := range box.Batches {
 		messages, err := box.Read(folder, n)
 		if err != nil {
-			return Outbox{}, mailError(ctx, err)
+			return Outbox{}, err
 		}
 		for _, m := range messages {
 			out.Organizations += len(m.Contact.Organizations())
@@ -140,7 +149,7 @@ func (a *Mail) SendBatch(ctx context.Context, in SendInput) (Sent, error) {
 	if err != nil {
 		return Sent{}, err
 	}
-	box, err := mail.Load(folder, "")
+	box, err := mail.Load(folder, in.Outbox)
 	if err != nil {
 		return Sent{}, err
 	}

@@ -108,23 +108,23 @@ func (b *Base) previewMails(ctx context.Context, t config.Target, folder inciden
 		}
 		example := mostHit(active, notice.Loss)
 		list.Example = example.OrganizationID
-		if told.Preview, err = b.writePreview(folder, previewMail, func(t *mail.Templates) (mail.Message, error) { return t.Notice(notice, example) }); err != nil {
+		templates, err := b.templates()
+		if err != nil {
+			return nil, err
+		}
+		m, err := templates.Notice(notice, example)
+		if err != nil {
+			return nil, err
+		}
+		if told.Preview, err = writePreview(folder, previewMail, m); err != nil {
 			return nil, err
 		}
 	}
 	return told, folder.PutJSON(previewRecipients, list)
 }
 
-// writePreview renders one mail into NAME.html and NAME.txt, and returns the path of the first.
-func (b *Base) writePreview(folder incident.Folder, name string, render func(*mail.Templates) (mail.Message, error)) (string, error) {
-	templates, err := b.templates()
-	if err != nil {
-		return "", err
-	}
-	m, err := render(templates)
-	if err != nil {
-		return "", err
-	}
+// writePreview writes one mail into NAME.html and NAME.txt, and returns the path of the first.
+func writePreview(folder incident.Folder, name string, m mail.Message) (string, error) {
 	if err := folder.WriteFile(name+".txt", fmt.Appendf(nil, "Subject: %s\n\n%s", m.Subject, m.Text)); err != nil {
 		return "", err
 	}

@@ -209,6 +209,7 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base, scratch
 		"ProveQuiet":        app.ProveQuiet,
 		"StartApplication":  app.StartApplication,
 		"FreezeMails":       mail.FreezeMails,
+		"FreezeFollowUp":    mail.FreezeFollowUp,
 		"SendBatch":         mail.SendBatch,
 		"TellPeople":        mail.TellPeople,
 		"BackupsToCompare":  lost.BackupsToCompare,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,12 +36,13 @@ type world struct {
 	// merged is what putting audit entries back comes to.
 	merged activities.Merged
 
-	mu    sync.Mutex
-	calls []string                        // names of the steps, in order
-	told  []activities.TellInput          // mails to the people inside
-	fail  map[string]func(call int) error // by the step's name; call counts from 1
-	when  map[string]func()               // runs before the step
-	count map[string]int
+	mu      sync.Mutex
+	calls   []string                        // names of the steps, in order
+	told    []activities.TellInput          // mails to the people inside
+	drafted activities.DraftInput           // the latest report's
+	fail    map[string]func(call int) error // by the step's name; call counts from 1
+	when    map[string]func()               // runs before the step
+	count   map[string]int
 }
 
 var damageBegan = time.Date(2026, 2, 24, 3, 12, 0, 0, time.UTC)
@@ -205,7 +207,13 @@ func (w *world) mockSteps() {
 		return activities.Outbox{Organizations: 150, Mails: 148, WithoutAddress: 2, Batches: 2, BatchSize: 100}, w.hit("FreezeMails")
 	})
 	w.OnActivity(mails.SendBatch, anything, anything).Return(func(_ context.Context, in activities.SendInput) (activities.Sent, error) {
-		return activities.Sent{Sent: []int{100, 48}[in.Batch]}, w.hit(fmt.Sprintf("SendBatch %d", in.Batch))
+		return activities.Sent{Sent: []int{100, 48}[in.Batch]}, w.hit(strings.TrimSpace(fmt.Sprintf("SendBatch %d %s", in.Batch, in.Outbox)))
+	})
+	w.OnActivity(mails.FreezeFollowUp, anything, anything).Return(func(_ context.Context, in activities.FollowUpInput) (activities.FollowUp, error) {
+		return activities.FollowUp{
+			Outbox: activities.Outbox{Organizations: 150, Mails: 146, WithoutAddress: 4, Batches: 2, BatchSize: 100},
+			Name:   in.Name, Headline: in.Headline, Code: strings.ToUpper("C-" + in.Name), Preview: "preview-" + in.Name + ".html",
+		}, w.hit("FreezeFollowUp " + in.Text)
 	})
 	w.OnActivity(mails.TellPeople, anything, anything).Return(func(_ context.Context, in activities.TellInput) error {
 		w.mu.Lock()
@@ -213,7 +221,10 @@ func (w *world) mockSteps() {
 		w.mu.Unlock()
 		return w.hit("TellPeople " + string(in.Kind))
 	})
-	w.OnActivity(records.DraftReport, anything, anything).Return(func(context.Context, activities.DraftInput) (activities.Draft, error) {
+	w.OnActivity(records.DraftReport, anything, anything).Return(func(_ context.Context, in activities.DraftInput) (activities.Draft, error) {
+		w.mu.Lock()
+		w.drafted = in
+		w.mu.Unlock()
 		return activities.Draft{Markdown: "report.md", HTML: "report.html", Events: 200}, w.hit("DraftReport")
 	})
 	w.OnActivity(data.ReleaseLease, anything, anything).Return(done[activities.Attempt](w, "ReleaseLease"))

@@ -78,11 +78,11 @@ func samples(t *testing.T) map[string]Message {
 	bare.BackupAt = at(2, 0, 0).AddDate(0, 0, -2)
 	add("notice-bare")(templates.Notice(bare, Contact{Email: "a@b.example"}))
 	add("followup-good")(templates.FollowUp(n, FollowUp{
-		Headline: "Everything is settled", Good: true,
+		Kind: AllClear, Headline: "Everything is settled",
 		Paragraphs: []string{"All records that you asked us to look for are back in Battwheels OS.", "The copy that we kept is deleted on 27 February 2026."},
 	}, owned))
 	add("followup-correction")(templates.FollowUp(n, FollowUp{
-		Headline:   "The time we gave was too short",
+		Kind: Correction, Headline: "The time we gave was too short",
 		Paragraphs: []string{"Please check entries from 01:55 UTC on, not from 02:00 UTC."},
 	}, volt))
 	a := approval()
