@@ -147,7 +147,7 @@ func (f *followUps) take(a Answer) (string, error) {
 	case f.waits == nil:
 		return "", errors.New("no follow-up waits for approval at the moment")
 	case a.Plan != "" && a.Plan != f.waits.Code:
-		return "", fmt.Errorf("%s is not the code of the follow-up that waits: read %s and approve %s", a.Plan, f.waits.Preview, f.waits.Code)
+		return "", fmt.Errorf("%s is not the code of the follow-up that waits: read its preview and approve %s", a.Plan, f.waits.Code)
 	case a.Door == DoorReject:
 		name := f.waits.Name
 		f.waits = nil
