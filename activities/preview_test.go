@@ -177,3 +177,47 @@ func TestWhoIsToldAfterTheRestore(t *testing.T) {
 		})
 	}
 }
+
+// TestAFollowUpHasACodeOfItsWords: run again it is the same, other words are another; and where nobody was told, nobody is
+// corrected.
+func TestAFollowUpHasACodeOfItsWords(t *testing.T) {
+	b, _, _, _ := damaged(t, "DatabaseCorruption")
+	a := &Mail{Base: b}
+	in := FollowUpInput{Target: "shop", Incident: "inc1", Name: "correction-1-aaaaaa", Kind: "correction", Text: "Look again."}
+	d := &deleted{Base: b, t: t}
+	require.Equal(t, BadInput, d.fails(a.FreezeFollowUp, in))
+	var box Outbox
+	perform(t, a.FreezeMails, FreezeInput{Target: "shop", Incident: "inc1", Backup: provenBackup}, &box)
+
+	var first, again, other FollowUp
+	perform(t, a.FreezeFollowUp, in, &first)
+	require.Equal(t, box, first.Outbox, "to the same organizations")
+	require.Equal(t, "A correction to our earlier mail", first.Headline)
+	perform(t, a.FreezeFollowUp, in, &again)
+	require.Equal(t, first, again)
+	in.Name, in.Text = "correction-2-bbbbbb", "Look once more."
+	perform(t, a.FreezeFollowUp, in, &other)
+	require.NotEqual(t, first.Code, other.Code)
+	preview, err := os.ReadFile(other.Preview)
+	require.NoError(t, err)
+	require.Contains(t, string(preview), "Look once more.")
+	in.Kind = "apology"
+	require.Equal(t, BadInput, d.fails(a.FreezeFollowUp, in))
+}
+
+// TestOwnTemplatesAreUsed for what goes out, too.
+func TestOwnTemplatesAreUsed(t *testing.T) {
+	b, _, _, _ := damaged(t, "DatabaseCorruption")
+	b.Config.Mail.Templates = t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(b.Config.Mail.Templates, "notice.txt"), []byte("{{define \"subject\"}}Wir sind wieder da{{end}}Hallo."), 0o600))
+	var box Outbox
+	perform(t, (&Mail{Base: b}).FreezeMails, FreezeInput{Target: "shop", Incident: "inc1", Backup: provenBackup}, &box)
+	folder, err := b.folder("shop", "inc1")
+	require.NoError(t, err)
+	frozen, err := mail.Load(folder, "")
+	require.NoError(t, err)
+	messages, err := frozen.Read(folder, 0)
+	require.NoError(t, err)
+	require.Equal(t, "Wir sind wieder da", messages[0].Subject)
+	require.Contains(t, messages[0].HTML, "Shop is working again")
+}

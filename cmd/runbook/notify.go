@@ -36,13 +36,15 @@ It goes through the incident's open report, which is named by its incident, or b
   runbook notify battwheels --discard --by "Asha" --reason "a typo"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			door, arg, err := workflows.DoorNotify, any(nil), error(nil)
+			door := workflows.DoorNotify
+			var arg any
 			switch ans.By, ans.Reason = n.By, n.Reason; {
 			case discard:
 				door, arg = workflows.DoorReject, ans
 			case ans.Plan != "":
 				door, arg = workflows.DoorApprove, ans
 			default:
+				var err error
 				if n.Text, err = readText(cmd.InOrStdin(), file); err != nil {
 					return usage(err)
 				}

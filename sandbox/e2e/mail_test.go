@@ -122,6 +122,9 @@ func TestFiveThousandOrganizationsHaveOneMailEach(t *testing.T) {
 	require.NoError(t, w.says(incident, workflows.DoorApprove, workflows.Answer{Plan: s.Plan.Code}))
 
 	until("/batch/16")
+	s, err := w.status(incident)
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(s.Steps), "batch 16 of 50; 1499 mails sent, 3 undeliverable so far", "one refused, two without an address")
 	w.kill(worker)
 	worker = w.spawn()
 	until("/batch/24/mail/40")

@@ -55,7 +55,9 @@ func TestCorrectionReachesThoseWhoWereTold(t *testing.T) {
 		require.ErrorContains(t, w.says(r.Report, workflows.DoorApprove, workflows.Answer{Plan: "OLD-999"}), "is not the code")
 		require.Zero(t, w.countMails(word.Kind, "garage")[0], "nothing is sent before it is approved")
 		require.NoError(t, w.says(r.Report, workflows.DoorApprove, workflows.Answer{Plan: code}))
-		w.await(r.Report, "it does not go out", func(s workflows.Status) bool { return strings.Contains(s.Steps[len(s.Steps)-1].Note, "9 mails sent, 1 undeliverable") })
+		w.await(r.Report, "it does not go out", func(s workflows.Status) bool {
+			return strings.Contains(s.Steps[len(s.Steps)-1].Note, "9 mails sent, 1 undeliverable")
+		})
 		require.Equal(t, []int{9, 9}, w.countMails(word.Kind, "garage"), "one each")
 	}
 	for _, m := range w.mail.Mails() {
