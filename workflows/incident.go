@@ -238,7 +238,7 @@ func (i *incident) openReport(ctx workflow.Context) {
 	}), IncidentReport, ReportInput{
 		Target: i.snap.Target, Incident: i.id, Playbook: i.playbook, DetectedAt: i.result.DetectedAt, Since: since, Result: &i.result,
 		Parent: workflow.GetInfo(ctx).WorkflowExecution.ID, ParentRun: workflow.GetInfo(ctx).WorkflowExecution.RunID,
-		ChildRun: i.runID,
+		ChildRun: i.runID, Host: i.snap.HostQueue,
 	})
 	if err := child.GetChildWorkflowExecution().Get(ctx, nil); err != nil {
 		i.end(ctx, stepReport, Failed, explain(err))

@@ -28,6 +28,9 @@ func (n *Notify) UnmarshalJSON(b []byte) error {
 	return decodeStrict(b, (*plain)(n))
 }
 
+// maxText keeps a text out of the history that no mail can carry.
+const maxText = 10_000
+
 const notifyExample = `{"kind":"correction","text":"What they shall read.","by":"your name","reason":"…"}`
 
 func (n Notify) validate() error {
@@ -35,6 +38,9 @@ func (n Notify) validate() error {
 		if strings.TrimSpace(f.value) == "" {
 			return fmt.Errorf("%s needs %q: send %s; kind is correction, all-clear or update", DoorNotify, f.field, notifyExample)
 		}
+	}
+	if len(n.Text) > maxText {
+		return fmt.Errorf("%s: the text is %d bytes long; at most %d", DoorNotify, len(n.Text), maxText)
 	}
 	return nil
 }

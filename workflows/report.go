@@ -23,6 +23,7 @@ type ReportInput struct {
 	Parent     string          `json:"parent"` // the playbook's workflow id
 	ParentRun  string          `json:"parentRun"`
 	ChildRun   string          `json:"childRun,omitempty"` // of restore/TARGET
+	Host       string          `json:"host,omitempty"`     // queue of the host that has the incident's folder
 }
 
 // UnmarshalJSON refuses unknown fields.
@@ -78,6 +79,9 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 	snap, err := loadTarget(ctx, in.Target)
 	if err != nil {
 		return res, err
+	}
+	if in.Host != "" {
+		snap.HostQueue = in.Host
 	}
 	deadline := in.DetectedAt.Add(snap.ReportWithin)
 	status := Status{Target: snap.Target, Incident: in.Incident}

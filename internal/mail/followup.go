@@ -117,7 +117,7 @@ func (t *Templates) FollowUp(n Notice, f FollowUp, c Contact) (Message, error) {
 }
 
 // ErrNobodyTold says that no mail about an incident was frozen, so that there is nothing to follow up.
-var ErrNobodyTold = errors.New("no organization was told of this incident, so there is nobody to correct it to")
+var ErrNobodyTold = errors.New("no organization was told of this incident from this host, so there is nobody to write to again")
 
 // Follow drafts a follow-up to those to whom the first mail went, whoever the database names by now. Addresses that the mail
 // service refused then are not tried again: they are among Without. The error is ErrNobodyTold where there was no first mail.
