@@ -77,6 +77,12 @@ func (a *Mail) FreezeFollowUp(ctx context.Context, in FollowUpInput) (FollowUp, 
 	if err != nil {
 		return FollowUp{}, mailError(ctx, err)
 	}
+	if before, err := box.Outcome(folder); err != nil || before.Pending < before.Messages {
+		if err == nil {
+			err = badInput(fmt.Errorf("these very words went out already, as %s; nobody gets them twice", in.Name))
+		}
+		return FollowUp{}, err
+	}
 	out, err := counted(folder, box)
 	if err != nil {
 		return FollowUp{}, mailError(ctx, err)

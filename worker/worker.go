@@ -169,6 +169,7 @@ func RegisterWorkflows(r registry) {
 		"Undelete":           workflows.Undelete,
 		"PodLoss":            workflows.PodLoss,
 		"IncidentReport":     workflows.IncidentReport,
+		"FollowUp":           workflows.FollowUp,
 		"BackupMonitor":      workflows.BackupMonitor,
 		"RestoreDrill":       workflows.RestoreDrill,
 	} {

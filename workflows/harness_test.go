@@ -74,6 +74,7 @@ func newWorld(t *testing.T) *world {
 	w.RegisterWorkflowWithOptions(Restore, workflow.RegisterOptions{Name: "Restore"})
 	w.RegisterWorkflowWithOptions(Backup, workflow.RegisterOptions{Name: "Backup"})
 	w.RegisterWorkflowWithOptions(IncidentReport, workflow.RegisterOptions{Name: "IncidentReport"})
+	w.RegisterWorkflowWithOptions(FollowUp, workflow.RegisterOptions{Name: "FollowUp"})
 	w.RegisterWorkflowWithOptions(PodLoss, workflow.RegisterOptions{Name: "PodLoss"})
 	w.RegisterWorkflowWithOptions(DatabaseCorruption, workflow.RegisterOptions{Name: "DatabaseCorruption"})
 	w.RegisterWorkflowWithOptions(AccidentalDeletion, workflow.RegisterOptions{Name: "AccidentalDeletion"})

@@ -47,6 +47,7 @@ func (n Notify) validate() error {
 
 // followUps are the later words of one incident, one at a time: written, approved, sent.
 type followUps struct {
+	ready    bool // snap is there
 	snap     activities.Snapshot
 	incident string
 	changed  func()                       // shows what is new
@@ -59,6 +60,7 @@ type followUps struct {
 	words    Notify                       // of what waits
 	waits    *activities.FollowUp         // for approval
 	approved *Answer                      // set until its mails are out
+	dropped  bool                         // the last one that waited was
 	said     []Answer                     // everything, denied answers too
 	sent     []activities.FollowUpSaid    // what went out
 	warnings []string
@@ -94,6 +96,9 @@ func (f *followUps) open(ctx workflow.Context) error {
 
 // write freezes a follow-up's mails; one that waited is replaced.
 func (f *followUps) write(ctx workflow.Context, n Notify) (string, error) {
+	if err := workflow.Await(ctx, func() bool { return f.ready }); err != nil {
+		return "", err
+	}
 	a := Answer{Door: DoorNotify, By: n.By, Reason: n.Reason, At: workflow.Now(ctx).UTC()}
 	out, err := f.freeze(ctx, n)
 	if err != nil {
@@ -102,7 +107,7 @@ func (f *followUps) write(ctx workflow.Context, n Notify) (string, error) {
 		return "", temporal.NewNonRetryableApplicationError(a.Denied, "Denied", nil)
 	}
 	f.said = append(f.said, a)
-	f.words, f.waits = n, &out
+	f.words, f.waits, f.dropped = n, &out, false
 	f.changed()
 	return fmt.Sprintf("%d mails to %d organizations are written and none is sent. Read %s, then approve %s.",
 		out.Mails, out.Organizations-out.WithoutAddress, out.Preview, out.Code), nil
@@ -156,7 +161,7 @@ func (f *followUps) take(a Answer) (string, error) {
 		return "", fmt.Errorf("%s is not the code of the follow-up that waits: read its preview and approve %s", a.Plan, f.waits.Code)
 	case a.Door == DoorReject:
 		name := f.waits.Name
-		f.waits = nil
+		f.waits, f.dropped = nil, true
 		return name + " is dropped: nobody gets it", nil
 	}
 	f.approved = &a

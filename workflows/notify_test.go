@@ -152,3 +152,40 @@ func TestWhatIsApprovedGoesOutBeforeTheReportCloses(t *testing.T) {
 	require.Len(t, r.Warnings, 1)
 	require.Contains(t, r.Warnings[0], "what became of it is not known")
 }
+
+// TestTheAllClearOfTheWeekAfter needs no open report: it ends when it is sent, dropped, or forgotten.
+func TestTheAllClearOfTheWeekAfter(t *testing.T) {
+	n := Notify{Kind: "all-clear", Text: "all is back"}
+	for _, tc := range []struct {
+		name string
+		says func(*world)
+		want string
+		sent int
+	}{
+		{"sent", func(w *world) {
+			w.at(2*time.Minute, func() { w.says(DoorApprove, Answer{Plan: "OLD-999"}, "is not the code") })
+			w.at(3*time.Minute, func() { w.says(DoorApprove, Answer{Plan: code(n, "1")}, "") })
+		}, "148 mails sent, 4 undeliverable.", 1},
+		{"dropped", func(w *world) { w.at(2*time.Minute, func() { w.says(DoorReject, Answer{}, "") }) }, "Nothing was sent.", 0},
+		{"forgotten", func(w *world) {
+			w.at(6*24*time.Hour, func() { require.Contains(t, w.asks(), "--approve "+code(n, "1")) })
+		}, "Nothing was sent.", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: FollowUpID("i1"), TaskQueue: TaskQueue})
+			w.at(time.Minute, func() { w.writes(n, code(n, "1"), "") })
+			tc.says(w)
+			w.ExecuteWorkflow(FollowUp, FollowUpInput{Incident: "i1"})
+			require.NoError(t, w.GetWorkflowError())
+			var r FollowUpResult
+			require.NoError(t, w.GetWorkflowResult(&r))
+			require.Equal(t, tc.want, r.Summary)
+			require.Len(t, r.FollowUps, tc.sent)
+			require.Equal(t, tc.sent, w.times("SendBatch 1 "+strings.ToLower(code(n, "1"))[2:]))
+		})
+	}
+	w := newWorld(t)
+	w.ExecuteWorkflow(FollowUp, FollowUpInput{})
+	require.ErrorContains(t, w.GetWorkflowError(), `needs "incident"`)
+}

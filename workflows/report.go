@@ -86,7 +86,7 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 	deadline := in.DetectedAt.Add(snap.ReportWithin)
 	status := Status{Target: snap.Target, Incident: in.Incident}
 	var posted *Posting
-	later := &followUps{snap: snap, incident: in.Incident, status: &status}
+	later := &followUps{ready: true, snap: snap, incident: in.Incident, status: &status}
 	asked := "" // to post it
 	shown := func() Status {
 		s := status

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/battwheels/runbook/internal/mail"
@@ -27,7 +28,8 @@ func (a *app) notify() *cobra.Command {
 two steps. The first writes the mails down, and answers with their number, where a preview lies, and a code; nothing is sent.
 The second repeats the code with --approve, and they go out, once each, in the thread of the first mail.
 
-It goes through the incident's open report, which is named by its incident, or by a target that has only one.
+It goes through the incident's open report, which is named by its incident, or by a target that has only one. Where the report
+is posted already, a workflow FollowUp is started for it, which must be named by its incident.
 
 ` + exitHelp,
 		Example: `  runbook notify battwheels --kind correction --text correction.txt --by "Asha" --reason "the window was too short"
@@ -58,7 +60,14 @@ It goes through the incident's open report, which is named by its incident, or b
 				if err != nil {
 					return err
 				}
-				return a.knock(ctx, cmd.OutOrStdout(), c, workflows.ReportID(incident), door, arg)
+				id, err := running(ctx, c, workflows.ReportID(incident), workflows.FollowUpID(incident))
+				if err != nil && door == workflows.DoorNotify {
+					return a.followUp(ctx, cmd.OutOrStdout(), c, incident, arg)
+				}
+				if err != nil {
+					return err
+				}
+				return a.knock(ctx, cmd.OutOrStdout(), c, id, door, arg)
 			})
 		},
 	}
@@ -75,6 +84,32 @@ It goes through the incident's open report, which is named by its incident, or b
 	c.MarkFlagsOneRequired("kind", "approve", "discard")
 	c.MarkFlagsRequiredTogether("kind", "text")
 	return c
+}
+
+// followUp writes to the organizations of an incident whose report is posted: by a workflow of its own.
+func (a *app) followUp(ctx context.Context, out io.Writer, c client.Client, incident string, words any) error {
+	cfg, err := a.loadLenient()
+	if err != nil {
+		return err
+	}
+	in := workflows.FollowUpInput{Incident: incident}
+	// A report that has ended still answers, for as long as the namespace keeps it; without it, the only target is meant.
+	var s workflows.Status
+	if v, err := c.QueryWorkflow(ctx, workflows.ReportID(incident), "", workflows.QueryStatus); err == nil && v.Get(&s) == nil {
+		in.Target = s.Target
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	id := workflows.FollowUpID(incident)
+	h, err := c.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
+		StartWorkflowOperation: c.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
+			ID: id, TaskQueue: cfg.Temporal.TaskQueue, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		}, "FollowUp", in),
+		UpdateOptions: client.UpdateWorkflowOptions{
+			WorkflowID: id, UpdateName: workflows.DoorNotify, Args: []any{words}, WaitForStage: client.WorkflowUpdateStageCompleted,
+		},
+	})
+	return a.answer(ctx, out, id, h, err)
 }
 
 func readText(in io.Reader, file string) (string, error) {
@@ -120,7 +155,7 @@ func (a *app) reportOf(ctx context.Context, c client.Client, name string) (strin
 	}
 	switch len(own) {
 	case 0:
-		return "", errors.New("no report of " + name + " is open: those who were told are written to from there")
+		return "", errors.New("no report of " + name + " is open: name the incident whose organizations are to be written to")
 	case 1:
 		return own[0], nil
 	}

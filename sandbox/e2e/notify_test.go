@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,8 +16,8 @@ import (
 	"github.com/battwheels/runbook/workflows"
 )
 
-// TestCorrectionReachesThoseWhoWereTold sends two follow-ups through the report's doors, as the Temporal UI does: to those who got
-// the first mail, whoever the database names by now and however the mail service stumbles; in its thread, with the person's words
+// TestCorrectionReachesThoseWhoWereTold sends two follow-ups through the report's doors, as the Temporal UI does, and one from the
+// command line when the report is posted: to those who got the first mail, whoever the database names by now and however the mail service stumbles; in its thread, with the person's words
 // as they wrote them. The report says so, and names the event.
 func TestCorrectionReachesThoseWhoWereTold(t *testing.T) {
 	w := newWorld(t)
@@ -84,6 +86,39 @@ func TestCorrectionReachesThoseWhoWereTold(t *testing.T) {
 	require.NoError(t, w.temporal.GetWorkflow(t.Context(), r.Report, "").Get(t.Context(), &posted))
 	require.Len(t, posted.FollowUps, 2)
 	w.record("report-corrected", r.Report, "")
+
+	text := filepath.Join(t.TempDir(), "text.txt")
+	require.NoError(t, os.WriteFile(text, []byte("The copy that we kept\nis deleted."), 0o600))
+	line := w.commandLine()
+	said := line("notify", r.Incident, "--kind", "update", "--text", text, "--by", "Asha", "--reason", "as promised")
+	require.Contains(t, said, "follow-up/"+r.Incident+": 9 mails to 9 organizations are written and none is sent.")
+	code := said[strings.Index(said, "approve ")+len("approve "):][:7]
+	require.Contains(t, line("notify", r.Incident, "--approve", "OLD-999", "--by", "Asha", "--reason", "read"), "is not the code of the follow-up that waits")
+	require.Contains(t, line("notify", r.Incident, "--approve", code, "--by", "Asha", "--reason", "read"), "9 mails are going out")
+	var result workflows.FollowUpResult
+	require.NoError(t, w.temporal.GetWorkflow(t.Context(), "follow-up/"+r.Incident, "").Get(t.Context(), &result))
+	require.Equal(t, "9 mails sent, 1 undeliverable.", result.Summary)
+	require.Equal(t, []int{9, 9}, w.countMails("/update-1-", "garage"))
+	require.Contains(t, line("notify", r.Incident, "--kind", "update", "--text", text, "--by", "Asha", "--reason", "again"), "these very words went out already")
+	w.record("follow-up", "follow-up/"+r.Incident, "")
+}
+
+// commandLine builds cmd/runbook as it is deployed, and returns what runs it and answers with all that it printed.
+func (w *world) commandLine() func(args ...string) string {
+	w.t.Helper()
+	path := filepath.Join(w.t.TempDir(), "runbook")
+	build := exec.CommandContext(w.t.Context(), "go", "build", "-buildvcs=false", "-o", path, "./cmd/runbook")
+	build.Dir, build.Env = "../..", append(os.Environ(), "GOWORK=off")
+	out, err := build.CombinedOutput()
+	require.NoError(w.t, err, "%s", out)
+	return func(args ...string) string {
+		w.t.Helper()
+		out, err := exec.CommandContext(w.t.Context(), path, append(args, "--config", w.path)...).CombinedOutput()
+		if _, exited := errors.AsType[*exec.ExitError](err); !exited {
+			require.NoError(w.t, err)
+		}
+		return string(out)
+	}
 }
 
 // countMails counts the mails under a key that contains kind to addresses that begin so, and the addresses.
