@@ -15,6 +15,7 @@ import (
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/internal/incident"
 	"github.com/battwheels/runbook/internal/mail"
 )
 
@@ -51,12 +52,20 @@ func (a *Mail) FreezeMails(ctx context.Context, in FreezeInput) (Outbox, error) 
 	if err != nil {
 		return Outbox{}, mailError(ctx, err)
 	}
+	out, err := counted(folder, box)
+	return out, mailError(ctx, err)
+}
+
+// counted is a frozen outbox in numbers.
+func counted(folder incident.Folder, box mail.Outbox) (Outbox, error) {
 	out := Outbox{Mails: box.Messages, WithoutAddress: len(box.Without), Batches: len(box.Batches), BatchSize: mail.BatchSize}
-	out.Organizations = len(box.Without)
+	for _, c := range box.Without {
+		out.Organizations += len(c.Organizations())
+	}
 	for n := range box.Batches {
 		messages, err := box.Read(folder, n)
 		if err != nil {
-			return Outbox{}, mailError(ctx, err)
+			return Outbox{}, err
 		}
 		for _, m := range messages {
 			out.Organizations += len(m.Contact.Organizations())
@@ -67,19 +76,9 @@ func (a *Mail) FreezeMails(ctx context.Context, in FreezeInput) (Outbox, error) 
 
 // draft renders the mail to each active organization: from the live database, or from the backup if that cannot be read.
 func (a *Mail) draft(ctx context.Context, t config.Target, in FreezeInput) (mail.Draft, error) {
-	db, err := a.Databases(in.Target)
+	active, without, err := a.recipients(ctx, t, in)
 	if err != nil {
 		return mail.Draft{}, err
-	}
-	active, without, err := mail.Recipients(ctx, mail.FromDatabase(db), t.Tenants)
-	if err != nil {
-		source, serr := a.catalog(in.Target).Source(ctx, in.Backup)
-		if serr != nil {
-			return mail.Draft{}, errors.Join(err, serr)
-		}
-		if active, without, err = mail.Recipients(ctx, mail.FromBackup(source), t.Tenants); err != nil {
-			return mail.Draft{}, err
-		}
 	}
 	notice := mail.Notice{
 		Brand: a.Config.Mail.Brand, Support: a.Config.Mail.Support, Incident: in.Incident, Detected: in.DetectedAt, Stopped: in.StoppedAt,
@@ -94,7 +93,7 @@ func (a *Mail) draft(ctx context.Context, t config.Target, in FreezeInput) (mail
 		notice.Gone, notice.NotKept, notice.Since, notice.Stopped = true, true, time.Time{}, in.GoneAt
 		notice.Until = in.Until
 	}
-	templates, err := mail.NewTemplates(nil)
+	templates, err := a.templates()
 	if err != nil {
 		return mail.Draft{}, err
 	}
@@ -107,6 +106,23 @@ func (a *Mail) draft(ctx context.Context, t config.Target, in FreezeInput) (mail
 		draft.Messages = append(draft.Messages, m)
 	}
 	return draft, nil
+}
+
+// recipients are those in the live database, and those who only stood in the copy made right before the restore: who signed up
+// after the backup has lost most. Where the database cannot be read, they are the backup's.
+func (a *Mail) recipients(ctx context.Context, t config.Target, in FreezeInput) (active, without []mail.Contact, err error) {
+	db, err := a.Databases(in.Target)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := a.catalog(in.Target)
+	live, safety := mail.FromDatabase(db), stored(c, in.SafetyDump)
+	try := []mail.Reader{live, stored(c, in.Backup)}
+	if in.SafetyDump != "" {
+		try = append([]mail.Reader{mail.Also(live, safety)}, try...)
+	}
+	_, active, without, err = firstRecipients(ctx, t.Tenants, try...)
+	return active, without, err
 }
 
 // loss is what each organization has to enter again, as it was counted against the final safety dump. It is nil where that
@@ -123,11 +139,7 @@ func (a *Mail) loss(in FreezeInput) (map[string]mail.Loss, error) {
 	if err := folder.GetJSON(radiusFile(in.SafetyDump), &radius); err != nil {
 		return nil, err
 	}
-	loss := map[string]mail.Loss{}
-	for id, c := range radius.Tenants {
-		loss[id] = mail.Loss{New: c.Added, Changed: c.Changed}
-	}
-	return loss, nil
+	return losses(radius.Tenants), nil
 }
 
 // SendBatch sends one batch of the frozen mails. A batch whose outcome is in the ledger is never sent again.
@@ -138,7 +150,7 @@ func (a *Mail) SendBatch(ctx context.Context, in SendInput) (Sent, error) {
 	if err != nil {
 		return Sent{}, err
 	}
-	box, err := mail.Load(folder, "")
+	box, err := mail.Load(folder, in.Outbox)
 	if err != nil {
 		return Sent{}, err
 	}
@@ -165,7 +177,7 @@ func (a *Mail) TellPeople(ctx context.Context, in TellInput) error {
 	if err != nil {
 		return badInput(err)
 	}
-	templates, err := mail.NewTemplates(nil)
+	templates, err := a.templates()
 	if err != nil {
 		return err
 	}
@@ -218,6 +230,9 @@ func (a *Mail) inside(t *mail.Templates, in TellInput, c mail.Contact) (mail.Mes
 			for _, c := range p.Candidates {
 				m.Candidates = append(m.Candidates, mail.Candidate{Backup: c.ID, At: c.Time, Documents: c.Documents, Doubtful: c.Doubtful, Why: c.Why})
 			}
+		}
+		if p.Told != nil {
+			m.Tells, m.Preview = &p.Told.Audience, p.Told.Preview
 		}
 		for _, k := range p.KeyCounts {
 			m.KeyCounts = append(m.KeyCounts, mail.KeyCount{Name: k.Name, Now: k.Now, Backup: k.Backup})

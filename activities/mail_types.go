@@ -100,7 +100,8 @@ type Outbox struct {
 type SendInput struct {
 	Target   string `json:"target"`
 	Incident string `json:"incident"`
-	Batch    int    `json:"batch"` // from 0
+	Outbox   string `json:"outbox,omitempty"` // a follow-up's name; empty: the first mail
+	Batch    int    `json:"batch"`            // from 0
 }
 
 // Sent counts what became of a batch.
@@ -169,4 +170,6 @@ type DraftInput struct {
 	PostedURL          string        `json:"postedUrl,omitempty"`
 	PostedBy           string        `json:"postedBy,omitempty"`
 	Undelete           *PutBack      `json:"undelete,omitempty"` // of AccidentalDeletion
+	// FollowUps went out from the report's own workflow, whose history is then among Histories.
+	FollowUps []FollowUpSaid `json:"followUps,omitempty"`
 }

@@ -52,6 +52,8 @@ type Plan struct {
 	Newer *Newer `json:"newer,omitempty"`
 	// Only are the collections that are restored, where it is not the whole database.
 	Only []string `json:"only,omitempty"`
+	// Told is who will be told afterwards; nil where nobody is.
+	Told *Told `json:"told,omitempty"`
 }
 
 // RadiusOf is the blast radius in one collection or organization.
@@ -107,6 +109,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	if err != nil {
 		return Plan{}, typed(ctx, err)
 	}
+	whole := from
 	if from, err = only(from, in.Collections); err != nil {
 		return Plan{}, badInput(err)
 	}
@@ -119,6 +122,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 	if p.Writers = writers(t); len(p.Writers) == 0 {
 		p.Warnings = append(p.Warnings, "No application is configured: nothing will be stopped, only checked for quiet.")
 	}
+	var loss map[string]backup.Counts
 	before := keyCounts(t, from.Manifest)
 	now := map[string]int64{}
 	state := "unread"
@@ -133,7 +137,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		if err != nil {
 			return Plan{}, typed(ctx, err)
 		}
-		p.Radius, p.RadiusKnown = diff.Total, true
+		p.Radius, p.RadiusKnown, loss = diff.Total, true, diff.Tenants
 		p.Collections, p.Tenants = most(diff.Collections), most(diff.Tenants)
 		for _, c := range diff.Tenants {
 			if c.Added+c.Changed+c.Missing > 0 {
@@ -162,9 +166,12 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		p.KeyCounts = append(p.KeyCounts, k)
 	}
 	p.LeftAlone = leftAlone(from.Manifest)
-	p.Code = codeOf(in.Target, in.Backup, digestOf(from.Manifest), state, fmt.Sprint(p.Radius))
 	p.DrawnAt = time.Now().UTC()
 	p.Expected = a.afterApproval(ctx, in.Target, from.Manifest)
+	if p.Told, err = a.previewMails(ctx, t, folder, previewInput{PlanInput: in, from: whole, loss: loss, at: p.DrawnAt}); err != nil {
+		p.Warnings = append(p.Warnings, "Who will be told of it is not known: "+err.Error())
+	}
+	p.Code = codeOf(in.Target, in.Backup, digestOf(from.Manifest), state, fmt.Sprint(p.Radius), p.Told.counts())
 	if err := folder.PutJSON("plan-"+p.Code+".json", p); err != nil {
 		return Plan{}, err
 	}

@@ -34,7 +34,7 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 		return Draft{}, err
 	}
 	f := facts(in)
-	var all told
+	var all, own told // own: what the report's own workflow did
 	events := 0
 	for _, e := range in.Histories {
 		name, _, _ := strings.Cut(e.WorkflowID, "/")
@@ -42,7 +42,12 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 		if err != nil {
 			return Draft{}, err
 		}
-		all.spans, all.said = append(all.spans, this.spans...), append(all.said, this.said...)
+		all.said = append(all.said, this.said...)
+		if name == "report" {
+			own.spans = this.spans
+		} else {
+			all.spans = append(all.spans, this.spans...)
+		}
 		events += n
 	}
 	n, err := a.citeMergedBack(ctx, &f, folder, in)
@@ -54,6 +59,7 @@ func (a *Incident) DraftReport(ctx context.Context, in DraftInput) (Draft, error
 	spans := all.spans
 	cite(&f, in, spans)
 	citeUndelete(&f, in, spans)
+	citeFollowUps(&f, in.FollowUps, own.spans)
 	attribute(f.Approvals, all.said)
 	if f.Plan != nil && in.Backup != nil {
 		if f.Plan.PassedOver, err = passedOver(folder, f.Plan.Backup); err != nil {
@@ -212,6 +218,19 @@ func cite(f *report.Facts, in DraftInput, spans []span) {
 		}
 	}
 	slices.SortStableFunc(f.Phases, func(x, y report.Phase) int { return x.From.Compare(y.From) })
+}
+
+// citeFollowUps says what else the organizations were told, each time with the event of its last batch.
+func citeFollowUps(f *report.Facts, said []FollowUpSaid, spans []span) {
+	for _, one := range said {
+		statement := report.Statement{Text: one.text()}
+		for _, s := range spans {
+			if (s.activity == "SendBatch" || s.activity == "FreezeFollowUp") && !s.to.After(one.At) {
+				statement.Event = s.event
+			}
+		}
+		f.ToldLater = append(f.ToldLater, statement)
+	}
 }
 
 // found is what the observations of the database saw: the first, and each that differs from the one before.

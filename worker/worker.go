@@ -26,6 +26,7 @@ import (
 	"github.com/battwheels/runbook/activities"
 	"github.com/battwheels/runbook/internal/config"
 	"github.com/battwheels/runbook/internal/durable"
+	"github.com/battwheels/runbook/internal/mail"
 	"github.com/battwheels/runbook/workflows"
 )
 
@@ -96,6 +97,9 @@ func Namespace() string {
 // Run works until the context ends: it takes playbooks and steps from the common queue, and the steps that need this host's
 // disk from the host's own.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	if err := mail.CheckTemplates(cfg.Mail.Templates); err != nil {
+		return err
+	}
 	c, err := Dial(ctx, log)
 	if ctx.Err() != nil {
 		return nil // asked to end before there was anything to end
@@ -166,6 +170,7 @@ func RegisterWorkflows(r registry) {
 		"Undelete":           workflows.Undelete,
 		"PodLoss":            workflows.PodLoss,
 		"IncidentReport":     workflows.IncidentReport,
+		"FollowUp":           workflows.FollowUp,
 		"BackupMonitor":      workflows.BackupMonitor,
 		"RestoreDrill":       workflows.RestoreDrill,
 	} {
@@ -178,7 +183,7 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base, scratch
 	data, catalog := &activities.Data{Base: base}, &activities.Catalog{Base: base}
 	app, lost := &activities.Application{Base: base}, &activities.Undelete{Base: base}
 	link := func(id, run string) string { return UILink(base.Config, Namespace(), id, run) }
-	mail := &activities.Mail{Base: base, Link: link}
+	mails := &activities.Mail{Base: base, Link: link}
 	incident, target := &activities.Incident{Base: base, Link: link}, &activities.Target{Base: base}
 	simulation := &activities.Simulation{Base: base}
 	drill := &activities.Drill{Base: base, Server: scratch}
@@ -211,9 +216,10 @@ func RegisterActivities(r worker.ActivityRegistry, base activities.Base, scratch
 		"StopApplication":   app.StopApplication,
 		"ProveQuiet":        app.ProveQuiet,
 		"StartApplication":  app.StartApplication,
-		"FreezeMails":       mail.FreezeMails,
-		"SendBatch":         mail.SendBatch,
-		"TellPeople":        mail.TellPeople,
+		"FreezeMails":       mails.FreezeMails,
+		"FreezeFollowUp":    mails.FreezeFollowUp,
+		"SendBatch":         mails.SendBatch,
+		"TellPeople":        mails.TellPeople,
 		"BackupsToCompare":  lost.BackupsToCompare,
 		"CheckSafetyDump":   lost.CheckSafetyDump,
 		"NoteMergedBack":    incident.NoteMergedBack,

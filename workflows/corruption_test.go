@@ -75,6 +75,9 @@ func TestMailServiceDownForAnHourDelaysOnlyTheMails(t *testing.T) {
 		}
 		return nil
 	}
+	w.at(30*time.Minute, func() {
+		require.Contains(t, w.statusNow().Steps, Step{stepMails, Running, "batch 1 of 2; 0 mails sent, 2 undeliverable so far"})
+	})
 	r := w.corruption(CorruptionInput{})
 	require.Equal(t, Recovered, r.Outcome)
 	require.Equal(t, 148, r.MailsSent, "%v", r.Warnings)
@@ -91,6 +94,15 @@ func TestMailServiceDownForDaysListsTheBatchForAPerson(t *testing.T) {
 	require.Equal(t, 48, r.MailsSent)
 	require.Equal(t, 100, r.MailsUnknown)
 	require.NotEmpty(t, r.Warnings)
+}
+
+// TestThePlanShowsWhoWillBeTold in the details that the Temporal UI shows.
+func TestThePlanShowsWhoWillBeTold(t *testing.T) {
+	told := &activities.Told{Preview: "/incidents/i1/preview-mail.html"}
+	told.Organizations, told.Mails, told.ThroughOwner, told.WithoutAddress, told.FromBackup = 5000, 4997, 12, 3, true
+	s := Status{Target: "battwheels", Plan: &activities.Plan{Code: "AAA-111", RadiusKnown: true, Told: told}, Asked: "approve"}
+	require.Contains(t, s.Markdown(), "4,997 organizations will be told, in 4,997 mails; 12 of them through their owner's address; 3 more have no address. "+
+		"The addresses are the backup's: the database could not be read. Who, and a preview of the mail: `/incidents/i1/preview-mail.html`")
 }
 
 func TestAbortDuringTheEmergencyDumpChangesNothing(t *testing.T) {

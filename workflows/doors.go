@@ -22,6 +22,7 @@ const (
 	DoorDecide       = "decide"
 	DoorAbort        = "abort"
 	DoorPostReport   = "post-report"
+	DoorNotify       = "notify" // of a report: a correction to those who were told
 	// What became of a lost volume: heard by PodLoss alone.
 	DoorVolumeRecovered = activities.VolumeRecovered
 	DoorVolumeLost      = activities.VolumeLost

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +46,7 @@ type world struct {
 	calls    []string               // names of the steps, in order
 	told     []activities.TellInput // mails to the people inside
 	restored []activities.RestoredInput
+	drafted  activities.DraftInput           // the latest report's
 	fail     map[string]func(call int) error // by the step's name; call counts from 1
 	when     map[string]func()               // runs before the step
 	count    map[string]int
@@ -79,6 +81,7 @@ func newWorld(t *testing.T) *world {
 	w.RegisterWorkflowWithOptions(Restore, workflow.RegisterOptions{Name: "Restore"})
 	w.RegisterWorkflowWithOptions(Backup, workflow.RegisterOptions{Name: "Backup"})
 	w.RegisterWorkflowWithOptions(IncidentReport, workflow.RegisterOptions{Name: "IncidentReport"})
+	w.RegisterWorkflowWithOptions(FollowUp, workflow.RegisterOptions{Name: "FollowUp"})
 	w.RegisterWorkflowWithOptions(PodLoss, workflow.RegisterOptions{Name: "PodLoss"})
 	w.RegisterWorkflowWithOptions(DatabaseCorruption, workflow.RegisterOptions{Name: "DatabaseCorruption"})
 	w.RegisterWorkflowWithOptions(AccidentalDeletion, workflow.RegisterOptions{Name: "AccidentalDeletion"})
@@ -224,7 +227,13 @@ func (w *world) mockSteps() {
 		return activities.Outbox{Organizations: 150, Mails: 148, WithoutAddress: 2, Batches: 2, BatchSize: 100}, w.hit("FreezeMails")
 	})
 	w.OnActivity(mails.SendBatch, anything, anything).Return(func(_ context.Context, in activities.SendInput) (activities.Sent, error) {
-		return activities.Sent{Sent: []int{100, 48}[in.Batch]}, w.hit(fmt.Sprintf("SendBatch %d", in.Batch))
+		return activities.Sent{Sent: []int{100, 48}[in.Batch]}, w.hit(strings.TrimSpace(fmt.Sprintf("SendBatch %d %s", in.Batch, in.Outbox)))
+	})
+	w.OnActivity(mails.FreezeFollowUp, anything, anything).Return(func(_ context.Context, in activities.FollowUpInput) (activities.FollowUp, error) {
+		return activities.FollowUp{
+			Outbox: activities.Outbox{Organizations: 150, Mails: 146, WithoutAddress: 4, Batches: 2, BatchSize: 100},
+			Name:   in.Name, Headline: in.Headline, Code: strings.ToUpper("C-" + in.Name), Preview: "preview-" + in.Name + ".html",
+		}, w.hit("FreezeFollowUp " + in.Text)
 	})
 	w.OnActivity(mails.TellPeople, anything, anything).Return(func(_ context.Context, in activities.TellInput) error {
 		w.mu.Lock()
@@ -232,7 +241,10 @@ func (w *world) mockSteps() {
 		w.mu.Unlock()
 		return w.hit("TellPeople " + string(in.Kind))
 	})
-	w.OnActivity(records.DraftReport, anything, anything).Return(func(context.Context, activities.DraftInput) (activities.Draft, error) {
+	w.OnActivity(records.DraftReport, anything, anything).Return(func(_ context.Context, in activities.DraftInput) (activities.Draft, error) {
+		w.mu.Lock()
+		w.drafted = in
+		w.mu.Unlock()
 		return activities.Draft{Markdown: "report.md", HTML: "report.html", Events: 200}, w.hit("DraftReport")
 	})
 	w.OnActivity(data.ReleaseLease, anything, anything).Return(done[activities.Attempt](w, "ReleaseLease"))

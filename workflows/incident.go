@@ -163,21 +163,14 @@ func (i *incident) tellOrganizations(ctx workflow.Context) {
 	}
 	i.result.OrganizationsActive = box.Organizations
 	i.result.MailsUndeliverable = box.WithoutAddress
-	for n := range box.Batches {
-		var sent activities.Sent
-		err := workflow.ExecuteActivity(
-			patient(ctx, i.snap.HostQueue, fmt.Sprintf("Send batch %d of %d", n+1, box.Batches)),
-			mails.SendBatch, activities.SendInput{Target: i.snap.Target, Incident: i.id, Batch: n}).Get(ctx, &sent)
-		if err != nil {
-			i.warn(fmt.Sprintf("Batch %d of %d: what became of it is not known: %s", n+1, box.Batches, explain(err)))
-			i.result.MailsUnknown += min(box.Mails-n*box.BatchSize, box.BatchSize)
-			continue
-		}
-		i.result.MailsSent += sent.Sent
-		i.result.MailsUndeliverable += sent.Refused
-		i.result.MailsUnknown += sent.Unknown
-	}
-	i.end(ctx, stepMails, Done, fmt.Sprintf("%d mails sent, %d undeliverable", i.result.MailsSent, i.result.MailsUndeliverable))
+	sum := sendBatches(ctx, i.snap.HostQueue, activities.SendInput{Target: i.snap.Target, Incident: i.id}, box, i.warn, func(note string) {
+		i.status.end(stepMails, Running, note)
+		showOnly(ctx, i.merged())
+		i.news = true
+	})
+	i.result.MailsSent, i.result.MailsUnknown = sum.Sent, sum.Unknown
+	i.result.MailsUndeliverable += sum.Refused
+	i.end(ctx, stepMails, Done, tally(sum, box.WithoutAddress))
 }
 
 // tellContacts tells the people on call how it ended.
@@ -253,7 +246,7 @@ func (i *incident) openReport(ctx workflow.Context) {
 	}), IncidentReport, ReportInput{
 		Target: i.snap.Target, Incident: i.id, Playbook: i.playbook, DetectedAt: i.result.DetectedAt, Since: since, Result: &i.result,
 		Parent: workflow.GetInfo(ctx).WorkflowExecution.ID, ParentRun: workflow.GetInfo(ctx).WorkflowExecution.RunID,
-		ChildRun: i.runID,
+		ChildRun: i.runID, Host: i.snap.HostQueue,
 	})
 	if err := child.GetChildWorkflowExecution().Get(ctx, nil); err != nil {
 		i.end(ctx, stepReport, Failed, explain(err))

@@ -208,7 +208,7 @@ func TestARestoreSaysWhatIsNewerAndHowItComesBack(t *testing.T) {
 		require.Equal(t, newer, r.Newer)
 		require.Contains(t, r.Summary, "1,234 documents are newer than the backup and stand in safety dump "+r.SafetyDump+" alone")
 		require.Contains(t, r.Summary, "runbook merge-back battwheels --incident "+r.Incident)
-		d := ReportInput{Result: &IncidentResult{Restore: r}}.draft(w.snap, nil)
+		d := ReportInput{Result: &IncidentResult{Restore: r}}.draft(nil, w.snap, nil, &followUps{})
 		require.Equal(t, newer, d.Newer)
 	})
 	t.Run("rolled back", func(t *testing.T) {

@@ -58,7 +58,7 @@ func patient(ctx workflow.Context, queue, summary string) workflow.Context {
 		TaskQueue:              queue,
 		ScheduleToCloseTimeout: 24 * time.Hour, // as long as the service remembers an idempotency key
 		StartToCloseTimeout:    2 * time.Minute,
-		HeartbeatTimeout:       30 * time.Second,
+		HeartbeatTimeout:       10 * time.Second, // a killed worker holds up everybody who has not been told
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval:    2 * time.Second,
 			BackoffCoefficient: 2,

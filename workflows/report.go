@@ -23,6 +23,7 @@ type ReportInput struct {
 	Parent     string          `json:"parent"` // the playbook's workflow id
 	ParentRun  string          `json:"parentRun"`
 	ChildRun   string          `json:"childRun,omitempty"` // of restore/TARGET
+	Host       string          `json:"host,omitempty"`     // queue of the host that has the incident's folder
 }
 
 // UnmarshalJSON refuses unknown fields.
@@ -63,6 +64,9 @@ type ReportResult struct {
 	Markdown string           `json:"markdown"`
 	HTML     string           `json:"html"`
 	Files    activities.Draft `json:"files"`
+	// FollowUps are the corrections and the like that went out from here.
+	FollowUps []activities.FollowUpSaid `json:"followUps,omitempty"`
+	Warnings  []string                  `json:"warnings,omitempty"`
 }
 
 // reminders are how long before the end of a report's time the people on call are reminded.
@@ -76,10 +80,22 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 	if err != nil {
 		return res, err
 	}
+	if in.Host != "" {
+		snap.HostQueue = in.Host
+	}
 	deadline := in.DetectedAt.Add(snap.ReportWithin)
 	status := Status{Target: snap.Target, Incident: in.Incident}
-	show := func() { publish(ctx, status, snap.SearchAttributes) }
 	var posted *Posting
+	later := &followUps{ready: true, snap: snap, incident: in.Incident, status: &status}
+	asked := "" // to post it
+	shown := func() Status {
+		s := status
+		if s.Asked = later.asks() + asked; s.Asked != "" {
+			s.Asked = strings.TrimSpace(s.Asked)
+		}
+		return s
+	}
+	show := func() { publish(ctx, shown(), snap.SearchAttributes) }
 	err = workflow.SetUpdateHandlerWithOptions(ctx, DoorPostReport, func(ctx workflow.Context, p Posting) (string, error) {
 		p.At = workflow.Now(ctx).UTC()
 		if posted == nil {
@@ -93,16 +109,22 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 	if err != nil {
 		return res, fmt.Errorf("register update %s: %w", DoorPostReport, err)
 	}
-	err = workflow.SetQueryHandlerWithOptions(ctx, QueryStatus, func() (Status, error) { return status, nil }, workflow.QueryHandlerOptions{})
+	err = workflow.SetQueryHandlerWithOptions(ctx, QueryStatus, func() (Status, error) { return shown(), nil }, workflow.QueryHandlerOptions{})
 	if err != nil {
 		return res, fmt.Errorf("register query: %w", err)
 	}
 
-	draft := func() error {
+	drafting := false
+	draft := func(ctx workflow.Context) error {
+		if err := workflow.Await(ctx, func() bool { return !drafting }); err != nil {
+			return err
+		}
+		drafting = true
+		defer func() { drafting = false }()
 		status.begin("Draft the report")
 		show()
 		err := workflow.ExecuteActivity(long(ctx, snap.HostQueue, "Draft the report from the history", 10*time.Minute),
-			records.DraftReport, in.draft(snap, posted)).Get(ctx, &res.Files)
+			records.DraftReport, in.draft(ctx, snap, posted, later)).Get(ctx, &res.Files)
 		if err != nil {
 			status.end("Draft the report", Failed, explain(err))
 			return err
@@ -110,11 +132,28 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 		status.end("Draft the report", Done, res.Files.Markdown)
 		return nil
 	}
-	if err := draft(); err != nil {
+	later.changed, later.progress = show, func() { showOnly(ctx, shown()) }
+	later.redraft = func(ctx workflow.Context) error {
+		phase := status.Phase
+		err := draft(ctx)
+		status.Phase = phase
+		show()
+		return err
+	}
+	later.closed = func() string {
+		if posted != nil {
+			return "the report is posted, and this incident closed"
+		}
+		return ""
+	}
+	if err := later.open(ctx); err != nil {
+		return res, err
+	}
+	if err := draft(ctx); err != nil {
 		return res, err
 	}
 	status.begin("Post it")
-	status.Asked = fmt.Sprintf("Post the report before %s, then send the Update `post-report` with `{\"url\":\"https://…\",\"by\":\"your name\"}`, or run\n`runbook post-report %s --url URL --by YOU`\n\nThe draft: `%s`",
+	asked = fmt.Sprintf("Post the report before %s, then send the Update `post-report` with `{\"url\":\"https://…\",\"by\":\"your name\"}`, or run\n`runbook post-report %s --url URL --by YOU`\n\nThe draft: `%s`",
 		stamp(deadline), in.Incident, res.Files.HTML)
 	show()
 	for _, left := range reminders {
@@ -146,9 +185,15 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 		return res, err
 	}
 	res.Posting = *posted
-	status.Asked = ""
+	asked = ""
+	// What was approved goes out; what waits for approval is dropped.
+	if err := workflow.Await(ctx, later.idle); err != nil {
+		return res, err
+	}
+	later.waits = nil
+	res.FollowUps, res.Warnings = later.sent, later.warnings
 	status.end("Post it", Done, posted.URL)
-	if err := draft(); err != nil {
+	if err := draft(ctx); err != nil {
 		return res, err
 	}
 	res.Markdown, res.HTML = res.Files.Markdown, res.Files.HTML
@@ -162,7 +207,7 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 }
 
 // draft is what the drafting step is told: it reads the rest from the histories.
-func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activities.DraftInput {
+func (in ReportInput) draft(ctx workflow.Context, snap activities.Snapshot, posted *Posting, later *followUps) activities.DraftInput {
 	d := activities.DraftInput{
 		Target: in.Target, Incident: in.Incident, Playbook: in.Playbook, DetectedAt: in.DetectedAt, RPO: snap.RPO, RTO: snap.RTO,
 		Database: snap.Database, Since: in.Since, Due: in.DetectedAt.Add(snap.ReportWithin),
@@ -170,6 +215,14 @@ func (in ReportInput) draft(snap activities.Snapshot, posted *Posting) activitie
 	}
 	if in.ChildRun != "" {
 		d.Histories = append(d.Histories, activities.Execution{WorkflowID: RestoreID(in.Target), RunID: in.ChildRun})
+	}
+	if len(later.said) > 0 {
+		own := workflow.GetInfo(ctx).WorkflowExecution
+		d.Histories = append(d.Histories, activities.Execution{WorkflowID: own.ID, RunID: own.RunID})
+		d.FollowUps = later.sent
+		for _, a := range later.said {
+			d.Answers = append(d.Answers, a.reported())
+		}
 	}
 	if posted != nil {
 		d.PostedURL, d.PostedBy, d.PostedAt = posted.URL, posted.By, posted.At

@@ -146,6 +146,9 @@ func planMarkdown(p activities.Plan, limit int) string {
 	if p.Expected != "" {
 		fmt.Fprintf(&b, "⏱ %s\n\n", p.Expected)
 	}
+	if p.Told != nil {
+		fmt.Fprintf(&b, "%s Who, and a preview of the mail: `%s`\n\n", p.Told, p.Told.Preview)
+	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(&b, "❗ %s\n\n", w)
 	}
@@ -182,6 +185,9 @@ func count[N int | int64](n N) string {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// showOnly shows a status as current details and leaves no event, however often it is called.
+func showOnly(ctx workflow.Context, s Status) { workflow.SetCurrentDetails(ctx, s.Markdown()) }
 
 // publish shows a status: as current details, and as search attributes where the namespace has them.
 func publish(ctx workflow.Context, s Status, have []string) {

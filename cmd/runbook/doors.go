@@ -176,6 +176,11 @@ func (a *app) knock(ctx context.Context, out io.Writer, c client.Client, id, doo
 	h, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: id, UpdateName: door, Args: []any{arg}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
+	return a.answer(ctx, out, id, h, err)
+}
+
+// answer waits for a playbook's answer to what was sent to a door, and prints it.
+func (a *app) answer(ctx context.Context, out io.Writer, id string, h client.WorkflowUpdateHandle, err error) error {
 	var reply string
 	if err == nil {
 		err = h.Get(ctx, &reply)

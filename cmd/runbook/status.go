@@ -154,6 +154,9 @@ func (s targetStatus) write(w io.Writer) {
 		if p.Expected != "" {
 			fmt.Fprintln(w, " ", p.Expected)
 		}
+		if p.Told != nil {
+			fmt.Fprintf(w, "  %s\n  who, and a preview of the mail: %s\n", p.Told, p.Told.Preview)
+		}
 		for _, warning := range p.Warnings {
 			fmt.Fprintln(w, "  !", warning)
 		}

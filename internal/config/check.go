@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/mail"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -279,8 +280,29 @@ func (c *checker) mail(m *Mail) {
 	c.required("mail.brand", m.Brand, "the product's name as its customers know it")
 	c.secret("mail.apiKey", m.APIKey, "the key of the mail service")
 	c.web("mail.baseURL", m.BaseURL, "https://api.resend.com")
+	if c.there("mail.templates") && c.required("mail.templates", m.Templates, "a directory of mail templates") {
+		c.templates(m)
+	}
 	if m.Support != "" {
 		c.addresses("mail.support", []string{m.Support})
+	}
+}
+
+// templates makes the path absolute and sees that there is such a directory; what is in it is package mail's to check.
+func (c *checker) templates(m *Mail) {
+	if !filepath.IsAbs(m.Templates) {
+		m.Templates = filepath.Join(c.d.dir, m.Templates)
+	}
+	if abs, err := filepath.Abs(m.Templates); err == nil {
+		m.Templates = abs
+	}
+	info, err := os.Stat(m.Templates)
+	switch {
+	case err != nil && c.d.lenient: // a shell on another host needs none
+	case err != nil:
+		c.wrong("mail.templates", "cannot be read: %s; expected a directory of mail templates (runbook mails templates writes one to begin from)", err)
+	case !info.IsDir():
+		c.wrong("mail.templates", "is %s, which is no directory; expected one of mail templates", m.Templates)
 	}
 }
 

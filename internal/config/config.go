@@ -44,6 +44,8 @@ type Mail struct {
 	APIKey  Secret `yaml:"apiKey"`
 	BaseURL string `yaml:"baseURL"` // of Resend's API; default https://api.resend.com
 	Support string `yaml:"support"` // address that customers may ask; where empty, they are asked to answer the mail
+	// Templates is a directory of templates that replace runbook's own, by their names; empty: none. Absolute once loaded.
+	Templates string `yaml:"templates"`
 }
 
 // Webhook is the receiver of alerts.

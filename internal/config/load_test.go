@@ -255,3 +255,27 @@ func TestDurations(t *testing.T) {
 		require.EqualError(t, err, "expected a duration such as 90s, 15m, 4h or 7d", wrong)
 	}
 }
+
+// TestADirectoryOfMailTemplates may be given from this file on; one that is not there is told, except where it is not needed.
+func TestADirectoryOfMailTemplates(t *testing.T) {
+	with := func(value string) string {
+		return write(t, strings.Replace(small, "  brand: Shop", "  brand: Shop\n  templates: "+value, 1))
+	}
+	path := with("own/mails")
+	dir := filepath.Dir(path)
+	_, err := Load(path)
+	require.EqualError(t, err, fmt.Sprintf("%s:6: mail.templates: cannot be read: stat %s/own/mails: no such file or directory; "+
+		"expected a directory of mail templates (runbook mails templates writes one to begin from)", path, dir))
+	cfg, err := LoadLenient(path)
+	require.NoError(t, err)
+	require.Equal(t, dir+"/own/mails", cfg.Mail.Templates)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "own/mails"), 0o700))
+	_, err = Load(path)
+	require.NoError(t, err)
+
+	path = with(path)
+	_, err = Load(path)
+	require.ErrorContains(t, err, "which is no directory; expected one of mail templates")
+	_, err = Load(with(`""`))
+	require.ErrorContains(t, err, "mail.templates: is empty; expected a directory of mail templates")
+}

@@ -27,6 +27,8 @@ const (
 type Organization struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
+	// Via is ViaOwner where it is reached through its owner.
+	Via string `json:"via,omitempty"`
 }
 
 // Contact is one recipient: an address, and the organization it is written to for.
@@ -47,7 +49,15 @@ func (c Contact) Organizations() []Organization {
 	if c.OrganizationID == "" && c.OrganizationName == "" {
 		return c.Others
 	}
-	return append([]Organization{{c.OrganizationID, c.OrganizationName}}, c.Others...)
+	return append([]Organization{c.organization()}, c.Others...)
+}
+
+func (c Contact) organization() Organization {
+	o := Organization{ID: c.OrganizationID, Name: c.OrganizationName}
+	if c.Via == ViaOwner {
+		o.Via = ViaOwner
+	}
+	return o
 }
 
 // Inside returns the contacts of configured addresses: the people on call, the escalation.
@@ -98,7 +108,7 @@ func Recipients(ctx context.Context, docs Reader, t config.Tenants) (active, wit
 		}
 		key := strings.ToLower(c.Email)
 		if i, ok := byAddress[key]; ok {
-			active[i].Others = append(active[i].Others, Organization{c.OrganizationID, c.OrganizationName})
+			active[i].Others = append(active[i].Others, c.organization())
 			continue
 		}
 		byAddress[key] = len(active)

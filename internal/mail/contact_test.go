@@ -98,7 +98,7 @@ func TestRecipients(t *testing.T) {
 				organization("o2", "Volt South", email("Asha@Volt.example")), organization("o1", "Volt North", email("asha@volt.example")),
 			}},
 			active: []Contact{{OrganizationID: "o1", OrganizationName: "Volt North", Email: "asha@volt.example", Via: ViaOrganization,
-				Others: []Organization{{"o2", "Volt South"}}}},
+				Others: []Organization{{ID: "o2", Name: "Volt South"}}}},
 		},
 		"nobody to write to is listed": {
 			db: database{

@@ -18,6 +18,7 @@ var functions = map[string]any{
 	"num":    words.Number,
 	"plural": pluralAny,
 	"names":  names,
+	"lines":  func(s string) []string { return strings.Split(s, "\n") },
 	"num64":  func(n int) string { return words.Number(int64(n)) },
 	"action": func(label, command string) Action { return Action{label, command} },
 

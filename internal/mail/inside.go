@@ -41,7 +41,10 @@ type Approval struct {
 	Organizations           int // that lose or change something
 	KeyCounts               []KeyCount
 	Candidates              []Candidate // the backups that could be taken, newest first, where some may hold the damage, too
-	Warnings                []string
+	// Tells is who will be told afterwards, nil where nobody is; Preview is the path of the mail to one of them.
+	Tells    *Audience
+	Preview  string
+	Warnings []string
 
 	Asked     time.Time // since when the plan waits; zero where unknown
 	Deadline  time.Time // of the recovery time objective; zero where there is none

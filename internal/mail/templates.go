@@ -7,6 +7,9 @@ import (
 	"fmt"
 	htmltemplate "html/template"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	texttemplate "text/template"
 )
@@ -32,6 +35,83 @@ var mailNames = []string{mailNotice, mailFollowUp, mailApproval, mailDecision, m
 type Templates struct {
 	html map[string]*htmltemplate.Template
 	text map[string]*texttemplate.Template
+}
+
+// LoadTemplates is NewTemplates with the templates of a directory; "" means none.
+func LoadTemplates(dir string) (*Templates, error) {
+	if dir == "" {
+		return NewTemplates(nil)
+	}
+	t, err := NewTemplates(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("mail.templates, %s: %w", dir, err)
+	}
+	return t, nil
+}
+
+// CheckTemplates loads the templates of a directory and renders every mail with them: what is wrong in them is found before a
+// mail must go out. A file that is no template of a mail is refused: it may be one whose name is misspelt.
+func CheckTemplates(dir string) error {
+	t, err := LoadTemplates(dir)
+	if err != nil || dir == "" {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("mail.templates: %w", err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); name[0] != '.' && !slices.Contains(templateNames(), name) {
+			return fmt.Errorf("mail.templates, %s: no mail has a template %s; there are %s", dir, name, strings.Join(templateNames(), ", "))
+		}
+	}
+	samples, err := t.Samples("Brand", "help@brand.example")
+	if err != nil {
+		return fmt.Errorf("mail.templates, %s: %w", dir, err)
+	}
+	for _, s := range samples {
+		m := s.Message
+		switch {
+		case m.Subject == "":
+			return fmt.Errorf("mail.templates, %s: the mail %s has no subject: its text template must define the block \"subject\"", dir, s.Name)
+		case strings.TrimSpace(m.Text) == "":
+			return fmt.Errorf("mail.templates, %s: the mail %s has no text", dir, s.Name)
+		case s.Name == "approval" && !(strings.Contains(m.Text, sampleApproval().Plan) && strings.Contains(m.HTML, sampleApproval().Plan)):
+			return fmt.Errorf("mail.templates, %s: the mail %s leaves out {{.Mail.Plan}}, the code that an approval must repeat", dir, s.Name)
+		}
+	}
+	return nil
+}
+
+// templateNames are the files that there are.
+func templateNames() []string {
+	names := []string{"layout.html"}
+	for _, name := range mailNames {
+		names = append(names, name+".html", name+".txt")
+	}
+	return names
+}
+
+// WriteTemplates writes the templates that come with runbook into a directory, to begin from. What stands there already is not
+// overwritten: the error is then fs.ErrExist.
+func WriteTemplates(dir string) error {
+	for _, name := range templateNames() {
+		data, err := fs.ReadFile(builtin, "templates/"+name)
+		if err != nil {
+			return err
+		}
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // holds no secret
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(data); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // NewTemplates parses the templates that come with runbook. A file of the same name in own replaces one of them:

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -14,131 +13,21 @@ import (
 // samplesEnv names a directory into which the samples are written, to be looked at in a browser.
 const samplesEnv = "RUNBOOK_TEST_MAIL_SAMPLES"
 
-const (
-	testIncident = "20260224T031200Z-3f9a2c"
-	testLink     = "http://127.0.0.1:8233/namespaces/default/workflows/incident%2Fbattwheels"
-)
-
-func at(hour, minute, second int) time.Time {
-	return time.Date(2026, 2, 24, hour, minute, second, 0, time.UTC)
-}
-
-func notice() Notice {
-	return Notice{
-		Brand: "Battwheels OS", Incident: testIncident, Support: "help@battwheels.example",
-		Since: at(2, 47, 0), Detected: at(3, 12, 0), Stopped: at(3, 13, 20), Back: at(3, 14, 5), BackupAt: at(2, 0, 0),
-	}
-}
-
-var (
-	volt  = Contact{OrganizationID: "o1", OrganizationName: "Volt & Sons <EV> Garage", Email: "hello@volt.example", Via: ViaOrganization}
-	owned = Contact{OrganizationID: "o2", OrganizationName: "Amp Works", Name: "Asha Rao", Email: "asha@amp.example", Via: ViaOwner}
-	chain = Contact{OrganizationID: "o3", OrganizationName: "Ohm North", Email: "office@ohm.example", Via: ViaOrganization,
-		Others: []Organization{{"o4", "Ohm South"}, {"o5", "Ohm Depot"}}}
-	onCall = Inside([]string{"oncall@battwheels.example"})[0]
-)
-
-func approval() Approval {
-	return Approval{
-		Target: "battwheels", Incident: testIncident, Plan: "K7Q-X2M", Link: testLink,
-		Why:    "Alert DatabaseCorruption of 24 February 2026, 03:12 UTC: documents of 6 collections cannot be decoded.",
-		Backup: "20260224T020000Z-scheduled-3f9a2c", BackupAt: at(2, 0, 0), BackupState: "verified",
-		Collections: 221, Documents: 48210, Counted: true, Added: 312, Changed: 4790, Missing: 1204, Organizations: 37,
-		KeyCounts: []KeyCount{{"collections", 218, 221}, {"organizations", 41, 41}, {"users", 180, 187}, {"invoices", 0, 9031}, {"tickets", -1, 5120}},
-		Warnings:  []string{"2 places of the database could not be read; what stands there is not counted."},
-		Asked:     at(3, 13, 0), Deadline: at(5, 12, 0),
-	}
-}
-
 // samples are all mails, in the shapes that differ.
 func samples(t *testing.T) map[string]Message {
 	t.Helper()
 	templates, err := NewTemplates(nil)
 	require.NoError(t, err)
+	list, err := templates.Samples("Battwheels OS", "help@battwheels.example")
+	require.NoError(t, err)
 	all := map[string]Message{}
-	add := func(name string) func(Message, error) {
-		return func(m Message, err error) {
-			t.Helper()
-			require.NoError(t, err)
-			all[name] = m
-		}
+	for _, s := range list {
+		all[s.Name] = s.Message
 	}
-	n := notice()
-	add("notice")(templates.Notice(n, volt))
-	counted := n
-	counted.Loss = map[string]Loss{"o2": {New: 1312, Changed: 4}, "o3": {New: 2}, "o5": {Changed: 1}}
-	add("notice-counted")(templates.Notice(counted, owned))
-	add("notice-nothing-lost")(templates.Notice(counted, volt))
-	add("notice-chain")(templates.Notice(counted, chain))
-	bare := n
-	bare.Since, bare.Stopped, bare.Support = time.Time{}, time.Time{}, ""
-	bare.NotKept = true
-	bare.BackupAt = at(2, 0, 0).AddDate(0, 0, -2)
-	add("notice-bare")(templates.Notice(bare, Contact{Email: "a@b.example"}))
-	add("followup-good")(templates.FollowUp(n, FollowUp{
-		Headline: "Everything is settled", Good: true,
-		Paragraphs: []string{"All records that you asked us to look for are back in Battwheels OS.", "The copy that we kept is deleted on 27 February 2026."},
-	}, owned))
-	add("followup-correction")(templates.FollowUp(n, FollowUp{
-		Headline:   "The time we gave was too short",
-		Paragraphs: []string{"Please check entries from 01:55 UTC on, not from 02:00 UTC."},
-	}, volt))
-	a := approval()
-	add("approval")(templates.Approval(a, onCall))
-	a.Escalated = true
-	add("escalation")(templates.Approval(a, onCall))
-	a.Counted, a.KeyCounts, a.Warnings, a.Link = false, nil, nil, ""
-	add("approval-unreadable")(templates.Approval(a, onCall))
-	add("decision")(templates.Decision(Decision{
-		Target: "battwheels", Incident: testIncident, Link: testLink, Asked: at(3, 14, 0), Deadline: at(5, 12, 0),
-		Question: "**Stop the application** failed: backend is still running 60 seconds after it was told to stop.",
-		Choices:  []Choice{{Name: "retry"}, {Name: "give-up"}, {Name: "own-choice"}},
-	}, onCall))
-	add("volume")(templates.Decision(Decision{
-		Target: "battwheels", Incident: testIncident, Asked: at(3, 14, 0), Question: "What became of the volume?", Update: "volume-recovered or volume-lost",
-		Choices: []Choice{{Name: "volume-recovered", Command: "runbook volume recovered battwheels"}, {Name: "volume-lost", Command: "runbook volume lost battwheels"}},
-	}, onCall))
-	add("support")(templates.SupportRequest(SupportRequest{
-		Target: "battwheels", Database: "test_database", Incident: testIncident, Volume: "volume pvc-7 of namespace shop", Path: "/var/lib/mongodb: not there",
-		Since: at(3, 12, 0), Asked: at(3, 13, 0), Seen: []string{"3 observations in a row found the database gone.", "It does not answer: connection refused."},
-		Answer: []string{onCall.Email},
-	}, Contact{Email: "support@platform.example"}))
-	gone := n
-	gone.Gone, gone.NotKept = true, true
-	add("notice-gone")(templates.Notice(gone, volt))
-	add("done")(templates.Done(Done{
-		Target: "battwheels", Incident: testIncident, Recovered: true, Outcome: "recovered", Link: testLink,
-		Summary: "Recovered: 48,210 documents of backup 20260224T020000Z-scheduled-3f9a2c are back, proven by digest. The application was down for 45s.",
-		Backup:  "20260224T020000Z-scheduled-3f9a2c", BackupAt: at(2, 0, 0), Restored: 48210, Left: 312,
-		Downtime: 45 * time.Second, RTO: 2*time.Minute + 5*time.Second, RTOTarget: 2 * time.Hour, RPO: 73 * time.Minute, RPOTarget: 24 * time.Hour,
-		KeyCounts:  []KeyCount{{"collections", 221, 221}, {"organizations", 41, 41}, {"invoices", 9031, 9031}},
-		Mails:      &Tally{Sent: 36, Failed: 2, Without: 1},
-		SafetyDump: "20260224T031321Z-safety-91c2e0", Report: "/var/lib/runbook/incidents/battwheels/" + testIncident + "/report.html",
-		ReportDue: at(3, 12, 0).AddDate(0, 0, 2),
-	}, onCall))
-	add("volume-back")(templates.Done(Done{
-		Target: "battwheels", Incident: testIncident, Whole: true, Outcome: "volume recovered", Summary: "Volume recovered: nothing was restored.",
-		Warnings: []string{"3 documents of the backup are absent."},
-	}, onCall))
-	add("rejected")(templates.Done(Done{
-		Target: "battwheels", Incident: testIncident, Outcome: "Rejected", Summary: "Rejected by Asha: nothing was changed.",
-	}, onCall))
-	add("monitor")(templates.Monitor(Findings{
-		Target: "battwheels", Checked: at(6, 0, 0), Newest: "foreign/test_database_20260222_020000", NewestAt: at(2, 0, 0).AddDate(0, 0, -2),
-		Age: 52 * time.Hour, RPO: 24 * time.Hour, Link: testLink,
-		Problems: []Problem{
-			{"half-written", "test_database_20260224_020000 is half-written: 61 of 218 collections, and journal_entries.bson.gz ends in the middle."},
-			{"silent-run", "The run of 24 February 2026, 02:00 UTC began in the log and never finished; it wrote no error."},
-		},
-	}, onCall))
-	add("monitor-healthy")(templates.Monitor(Findings{Target: "battwheels", Healthy: true, Newest: "20260224T020000Z-scheduled-3f9a2c"}, onCall))
-	due := ReportDue{Target: "battwheels", Incident: testIncident, Due: at(3, 12, 0).AddDate(0, 0, 2), Left: 4 * time.Hour, Link: testLink,
-		Draft: "/var/lib/runbook/incidents/battwheels/" + testIncident + "/report.html"}
-	add("report-due")(templates.ReportDue(due, onCall))
-	due.Left = 0
-	add("report-overdue")(templates.ReportDue(due, onCall))
 	return all
 }
+
+func notice() Notice { return sampleNotice("Battwheels OS", "help@battwheels.example") }
 
 func TestEveryMailIsWhole(t *testing.T) {
 	for name, m := range samples(t) {
@@ -215,17 +104,18 @@ func TestWhatAnOrganizationReads(t *testing.T) {
 func TestWhatThePeopleInsideRead(t *testing.T) {
 	all := samples(t)
 	for name, says := range map[string][]string{
-		"approval":            {`runbook approve battwheels --plan K7Q-X2M --by "YOUR NAME" --reason "WHY"`, testLink, "No longer there: 312 documents", "tickets"},
+		"approval": {`runbook approve battwheels --plan K7Q-X2M --by "YOUR NAME" --reason "WHY"`, sampleLink, "No longer there: 312 documents", "tickets",
+			"40 organizations will be told, in 37 mails; 2 of them through their owner's address; 1 more has no address.", "/preview-mail.html"},
 		"escalation":          {"still waits for an approval", "Waits since: 24 February 2026, 03:13 UTC"},
 		"approval-unreadable": {"unknown, the database could not be read"},
-		"support":             {"volume pvc-7 of namespace shop", "/var/lib/mongodb: not there", "3 observations in a row", "oncall@battwheels.example", testIncident},
+		"support":             {"volume pvc-7 of namespace shop", "/var/lib/mongodb: not there", "3 observations in a row", "oncall@battwheels.example", sampleIncident},
 		"volume":              {`runbook volume lost battwheels --by "YOUR NAME" --reason "WHY"`},
 		"decision":            {`runbook decide battwheels --choice give-up --by "YOUR NAME" --reason "WHY"`, "Stop the application failed: backend is still running"},
-		"done":                {"36 of 38 mails; 2 refused, 1 without an address", "objective 2 hours", "runbook post-report " + testIncident},
+		"done":                {"36 of 38 mails; 2 refused, 1 without an address", "objective 2 hours", "runbook post-report " + sampleIncident},
 		"volume-back":         {"by its own data", "3 documents of the backup are absent."},
 		"rejected":            {"was not restored", "nothing was changed"},
 		"monitor":             {"half-written", "runbook backups list battwheels", "2 days 4 hours"},
-		"report-due":          {"runbook post-report " + testIncident + ` --url URL`},
+		"report-due":          {"runbook post-report " + sampleIncident + ` --url URL`},
 		"report-overdue":      {"overdue"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -244,7 +134,7 @@ func TestOwnTemplatesReplaceOurs(t *testing.T) {
 	own := fstest.MapFS{"notice.txt": {Data: []byte("{{define \"subject\"}}{{.Brand}} läuft wieder{{end}}Guten Tag {{.Mail.To.Name}}\n")}}
 	templates, err := NewTemplates(own)
 	require.NoError(t, err)
-	m, err := templates.Notice(notice(), owned)
+	m, err := templates.Notice(notice(), sampleOwned)
 	require.NoError(t, err)
 	require.Equal(t, "Battwheels OS läuft wieder", m.Subject)
 	require.Equal(t, "Guten Tag Asha Rao\n", m.Text)
@@ -252,4 +142,52 @@ func TestOwnTemplatesReplaceOurs(t *testing.T) {
 
 	_, err = NewTemplates(fstest.MapFS{"notice.html": {Data: []byte("{{.Brand")}})
 	require.ErrorContains(t, err, "notice.html")
+}
+
+// TestOwnTemplatesAreCheckedBeforeTheyAreNeeded: what is wrong with a directory of templates is told with file and line.
+func TestOwnTemplatesAreCheckedBeforeTheyAreNeeded(t *testing.T) {
+	for _, tc := range []struct {
+		name, file, text, want string
+	}{
+		{"one that replaces ours", "notice.txt", "{{define \"subject\"}}Hallo{{end}}{{.Brand}} läuft wieder.", ""},
+		{"one whose name is misspelt", "notcie.html", "x", "no mail has a template notcie.html; there are layout.html, notice.html"},
+		{"one that is no template", "done.txt", "a\n{{if}}", "done.txt:2: missing value for if"},
+		{"a field that there is not", "done.html", "{{define \"badge\"}}{{end}}{{define \"headline\"}}{{end}}{{define \"preheader\"}}{{end}}{{define \"footer\"}}{{end}}{{define \"content\"}}\n\n{{.Mail.Sumary}}{{end}}",
+			`done.html:3:7: executing "content" at <.Mail.Sumary>: can't evaluate field Sumary`},
+		{"a function that there is not", "report.txt", "{{wenn .Mail.Due}}", `report.txt:1: function "wenn" not defined`},
+		{"a block that is missing", "monitor.html", "{{define \"content\"}}x{{end}}", `render mail monitor: html/template:layout.html:63:219: no such template`},
+		{"no subject", "followup.txt", "{{.Brand}}", "sample followup-good: render mail followup: "},
+		{"an empty subject", "followup.txt", "{{define \"subject\"}} {{end}}{{.Brand}}", "the mail followup-good has no subject"},
+		{"no text", "followup.txt", "{{define \"subject\"}}x{{end}} ", "the mail followup-good has no text"},
+		{"an approval without its code", "approval.txt", "{{define \"subject\"}}Approve!{{end}}Quick.", "leaves out {{.Mail.Plan}}"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, tc.file), []byte(tc.text), 0o600))
+			err := CheckTemplates(dir)
+			if tc.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tc.want)
+			require.ErrorContains(t, err, "mail.templates, "+dir)
+		})
+	}
+	require.NoError(t, CheckTemplates(""))
+	require.Error(t, CheckTemplates(filepath.Join(t.TempDir(), "nothing")))
+}
+
+// TestOurTemplatesAreSomethingToBeginFrom: written out and read back they make the same mails, and nobody's own are overwritten.
+func TestOurTemplatesAreSomethingToBeginFrom(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, WriteTemplates(dir))
+	require.NoError(t, CheckTemplates(dir))
+	own, err := LoadTemplates(dir)
+	require.NoError(t, err)
+	again, err := own.Samples("Battwheels OS", "help@battwheels.example")
+	require.NoError(t, err)
+	for _, s := range again {
+		require.Equal(t, samples(t)[s.Name], s.Message)
+	}
+	require.ErrorIs(t, WriteTemplates(dir), os.ErrExist)
 }

@@ -33,13 +33,6 @@ type Loss struct {
 	Changed int64 `json:"changed"` // records that stood otherwise in the backup
 }
 
-// FollowUp is a later word on the same incident: a correction, the all-clear.
-type FollowUp struct {
-	Headline   string
-	Paragraphs []string
-	Good       bool // an all-clear, not a correction
-}
-
 // noticeView is a Notice to one contact.
 type noticeView struct {
 	Notice
@@ -80,25 +73,6 @@ func (t *Templates) Notice(n Notice, c Contact) (Message, error) {
 	}
 	v.Nothing = v.Counted && v.New == 0 && v.Changed == 0
 	m, err := t.render(mailNotice, view{Tone: toneGood, Brand: n.Brand, Incident: n.Incident, Mail: v}, c)
-	m.ReplyTo = n.Support
-	return m, err
-}
-
-// followUpView is a FollowUp to one contact.
-type followUpView struct {
-	FollowUp
-	To      Contact
-	Support string
-}
-
-// FollowUp renders a later word to one organization, in the thread of the notice.
-func (t *Templates) FollowUp(n Notice, f FollowUp, c Contact) (Message, error) {
-	tone := toneWarn
-	if f.Good {
-		tone = toneGood
-	}
-	m, err := t.render(mailFollowUp, view{Tone: tone, Brand: n.Brand, Incident: n.Incident,
-		Mail: followUpView{FollowUp: f, To: c, Support: n.Support}}, c)
 	m.ReplyTo = n.Support
 	return m, err
 }

@@ -50,6 +50,7 @@ type Facts struct {
 	Approvals []Approval
 	Verified  []Statement // what was proven, and how
 	Mails     *Mails
+	ToldLater []Statement // corrections and the like, to the same organizations
 	Warnings  []string
 	FollowUps []Statement
 
@@ -266,6 +267,7 @@ func (f Facts) statements() []Statement {
 	all = append(all, f.Found...)
 	all = append(all, f.Kept...)
 	all = append(all, f.Verified...)
+	all = append(all, f.ToldLater...)
 	return append(all, f.FollowUps...)
 }
 

@@ -58,7 +58,7 @@ func (b *Box) api(next handler) http.Handler {
 		now := time.Now()
 		b.mu.Lock()
 		b.counts.Requests++
-		failure := b.failing(now)
+		failure := b.failing(r, now)
 		if failure.before() {
 			b.counts.Failed++
 			b.mu.Unlock()
@@ -71,7 +71,7 @@ func (b *Box) api(next handler) http.Handler {
 			return
 		}
 		answer, e := b.once(r, body, now, next)
-		if e == nil && failure.Mode == Timeout {
+		if e == nil && failure.after() {
 			b.counts.Failed++
 			b.mu.Unlock()
 			b.fail(w, r, failure)

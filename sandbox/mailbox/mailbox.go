@@ -35,6 +35,7 @@ type Mail struct {
 	HTML           string            `json:"html,omitempty"`
 	Text           string            `json:"text,omitempty"`
 	Tags           map[string]string `json:"tags,omitempty"`
+	Headers        map[string]string `json:"headers,omitempty"` // those that the sender asked for
 	Batch          bool              `json:"batch,omitempty"`
 	IdempotencyKey string            `json:"idempotencyKey,omitempty"`
 }
@@ -60,7 +61,8 @@ type Box struct {
 	remembered map[string]*remembered
 	recent     []time.Time // of the requests within the last second
 	failure    Failure
-	changed    chan struct{} // closed and replaced when a mail arrives
+	script     func(Request) Failure // nil: none
+	changed    chan struct{}         // closed and replaced when a mail arrives
 
 	closing  chan struct{}
 	server   *http.Server
@@ -96,10 +98,34 @@ func Start(c Config) (*Box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: listen: %w", err)
 	}
-	b.listener, b.served = listener, make(chan error, 1)
-	b.server = &http.Server{Handler: b, ReadHeaderTimeout: 5 * time.Second}
-	go func() { b.served <- b.server.Serve(listener) }()
+	b.serve(listener)
 	return b, nil
+}
+
+func (b *Box) serve(listener net.Listener) {
+	server, served := &http.Server{Handler: b, ReadHeaderTimeout: 5 * time.Second}, make(chan error, 1)
+	b.listener, b.server, b.served = listener, server, served
+	go func() { served <- server.Serve(listener) }()
+}
+
+// Die closes the listener and every connection: the service is gone, and what it had accepted is kept. Resume brings it back.
+func (b *Box) Die() error {
+	err := b.server.Close()
+	if served := <-b.served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	b.served <- http.ErrServerClosed // for Close, where nobody resumes it
+	return err
+}
+
+// Resume listens again where it listened before it died.
+func (b *Box) Resume() error {
+	listener, err := net.Listen("tcp", b.listener.Addr().String())
+	if err != nil {
+		return fmt.Errorf("mailbox: listen again: %w", err)
+	}
+	b.serve(listener)
+	return nil
 }
 
 // URL is the address of the API and of the web page.

@@ -183,6 +183,10 @@ func TestFailuresToOrder(t *testing.T) {
 		{"broken accepts nothing", Failure{Mode: Broken, Status: 503, Count: 1}, "unexpected error", false},
 		{"down accepts nothing", Failure{Mode: Down, Count: 1}, "EOF", false},
 		{"a time-out accepts, and does not say so", Failure{Mode: Timeout, Count: 1}, "Timeout", true},
+		{"dropped accepts, and does not say so", Failure{Mode: Dropped, Count: 1}, "EOF", true},
+		{"stuck accepts nothing", Failure{Mode: Stuck, Count: 1}, "Timeout", false},
+		{"limited accepts nothing", Failure{Mode: Limited, Count: 1}, "rate limit", false},
+		{"refused accepts nothing", Failure{Mode: Refused, Count: 1}, "is refused", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, client := start(t, Config{})
@@ -197,6 +201,40 @@ func TestFailuresToOrder(t *testing.T) {
 			require.Len(t, b.Mails(), 1, "the same key sends no second mail")
 		})
 	}
+}
+
+func TestAScriptChoosesByTheRequest(t *testing.T) {
+	b, c := start(t, Config{})
+	b.Script(func(r Request) Failure {
+		if r.Key == "second" && r.Mails == 1 {
+			return Failure{Mode: Broken}
+		}
+		return Failure{}
+	})
+	send := func(key string) error {
+		_, err := c.Emails.SendWithOptions(t.Context(), mailTo("a@voltworks.example"), &resend.SendEmailOptions{IdempotencyKey: key})
+		return err
+	}
+	require.NoError(t, send("first"))
+	require.Error(t, send("second"))
+	require.NoError(t, send("third"))
+	require.NoError(t, send("second"))
+}
+
+// TestADeadServiceComesBack at the same address, with all that it had accepted and every key that it had seen.
+func TestADeadServiceComesBack(t *testing.T) {
+	b, c := start(t, Config{})
+	key := &resend.SendEmailOptions{IdempotencyKey: "k"}
+	_, err := c.Emails.SendWithOptions(t.Context(), mailTo("a@voltworks.example"), key)
+	require.NoError(t, err)
+	require.NoError(t, b.Die())
+	_, err = c.Emails.SendWithOptions(t.Context(), mailTo("a@voltworks.example"), key)
+	require.Error(t, err)
+	require.NoError(t, b.Resume())
+	_, err = c.Emails.SendWithOptions(t.Context(), mailTo("a@voltworks.example"), key)
+	require.NoError(t, err)
+	require.Len(t, b.Mails(), 1)
+	require.NoError(t, b.Die(), "and is closed afterwards all the same")
 }
 
 func TestAFailureUntilATime(t *testing.T) {

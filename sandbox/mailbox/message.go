@@ -99,7 +99,7 @@ func ascii(s string) bool {
 
 func (m message) mail(r *http.Request, batch bool) Mail {
 	out := Mail{ID: newID(), ReceivedAt: time.Now().UTC(), From: m.From, To: m.To, CC: m.CC, BCC: m.BCC, ReplyTo: m.ReplyTo,
-		Subject: m.Subject, HTML: m.HTML, Text: m.Text, Batch: batch, IdempotencyKey: r.Header.Get("Idempotency-Key")}
+		Subject: m.Subject, HTML: m.HTML, Text: m.Text, Headers: m.Headers, Batch: batch, IdempotencyKey: r.Header.Get("Idempotency-Key")}
 	for _, t := range m.Tags {
 		if out.Tags == nil {
 			out.Tags = map[string]string{}
