@@ -190,8 +190,8 @@ func TestInputsAsTypedIntoTheWebUI(t *testing.T) {
 	}
 	for playbook, fields := range map[string]string{
 		"Backup":             "target, scheduled",
-		"Restore":            "target, backup, since, collections, incident, emergency, host, warnings",
-		"DatabaseCorruption": "target, backup, since, alert, by, reason",
+		"Restore":            "target, backup, since, collections, dryRun, incident, emergency, host, warnings",
+		"DatabaseCorruption": "target, backup, since, dryRun, alert, by, reason",
 		"BackupMonitor":      "target",
 		"RestoreDrill":       "target, backup, scratch",
 	} {
