@@ -127,7 +127,7 @@ func unknown(name, text, do string) Check {
 
 func (s *surveying) rights(ctx context.Context) Check {
 	const name = "rights"
-	actions, what, roles := restore.Actions(), "a restore", "readWrite and dbAdmin"
+	actions, what, roles := restore.Actions(), "a restore", "readWrite, and dbAdmin where collections have validators"
 	if s.in.Playbook == playbookBackup {
 		actions, what, roles = restore.DumpActions(), "a backup", "read"
 	}

@@ -132,7 +132,7 @@ func (p *partial) exchange(ctx context.Context, collection string, of, next bson
 	if next == nil {
 		command = append(command, bson.E{Key: "remove", Value: true})
 	} else {
-		command = append(command, bson.E{Key: "update", Value: next}, bson.E{Key: "bypassDocumentValidation", Value: true})
+		command = append(command, bson.E{Key: "update", Value: next})
 	}
 	tried := false
 	err := persist(ctx, func() error {
@@ -146,7 +146,11 @@ func (p *partial) exchange(ctx context.Context, collection string, of, next bson
 		var answer struct {
 			Value bson.Raw `bson:"value"`
 		}
-		if err := writeAnd(ctx, p.DB, command, &answer); err != nil {
+		err := writeAnd(ctx, p.DB, command, &answer)
+		if refusedByValidator(err) {
+			err = writeAnd(ctx, p.DB, bypassing(command), &answer)
+		}
+		if err != nil {
 			return err
 		}
 		switch {
@@ -190,12 +194,18 @@ func (p *partial) putBack(ctx context.Context, collection string, doc bson.Raw, 
 func (p *partial) update(ctx context.Context, collection string, doc bson.Raw) error {
 	change := bson.D{{Key: "q", Value: bson.D{{Key: "_id", Value: doc.Lookup("_id")}}}, {Key: "u", Value: doc}}
 	command := bson.D{
-		{Key: "update", Value: collection}, {Key: "updates", Value: bson.A{change}}, {Key: "bypassDocumentValidation", Value: true},
+		{Key: "update", Value: collection}, {Key: "updates", Value: bson.A{change}},
 	}
 	if emptyTimestamp(doc) {
 		command = append(command, bson.E{Key: "bypassEmptyTsReplacement", Value: true})
 	}
-	err := persist(ctx, func() error { return write(ctx, p.DB, command) })
+	err := persist(ctx, func() error {
+		err := write(ctx, p.DB, command)
+		if refusedByValidator(err) {
+			err = write(ctx, p.DB, bypassing(command))
+		}
+		return err
+	})
 	if unknownField(err, "bypassEmptyTsReplacement") {
 		return &RefusedError{
 			Collection: collection, What: "document _id " + nameOf(doc), Code: code(err),
@@ -203,6 +213,11 @@ func (p *partial) update(ctx context.Context, collection string, doc bson.Raw) e
 		}
 	}
 	return err
+}
+
+// bypassing is a command past the collection's validator.
+func bypassing(command bson.D) bson.D {
+	return append(slices.Clone(command), bson.E{Key: "bypassDocumentValidation", Value: true})
 }
 
 // keptDocuments goes through an undo file beside the backup's documents, which it follows in their order.

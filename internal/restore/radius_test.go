@@ -58,6 +58,7 @@ func TestTheRadiusOfALiveDatabaseIsThatOfADump(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				want, err := backup.Compare(t.Context(), from, dumped, backup.CompareOptions{TenantField: "organization_id"})
 				require.NoError(t, err)
+				want.TenantsIn = nil // a radius does not tell them by collection
 				seen := func() []string { return nil }
 				if srv != nil {
 					seen = writes(t, srv)
@@ -130,6 +131,7 @@ func TestTheRadiusCountsNobodyTwice(t *testing.T) {
 	from, dumped := makeBackup(t, before...), makeBackup(t, after...)
 	want, err := backup.Compare(t.Context(), from, dumped, backup.CompareOptions{TenantField: "organization_id"})
 	require.NoError(t, err)
+	want.TenantsIn = nil
 	// Each reading of the customers takes two answers; the second one is lost of the first reading, then of the second.
 	for skip := range 2 {
 		armed := srv.Fail(mongotest.Fault{Command: "getMore", Namespace: "test_database.customers", Skip: skip, Times: 1, Drop: mongotest.DropBefore})

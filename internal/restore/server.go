@@ -26,6 +26,7 @@ const (
 	codeInvalidNamespace  = 73
 	codeNamespaceNotFound = 26
 	codeNamespaceExists   = 48
+	codeValidation        = 121
 	codeDuplicateKey      = 11000
 	codeOutOfDiskSpace    = 14031
 	codeUnknownField      = 40415
@@ -272,6 +273,17 @@ func code(err error) int {
 		return int(command.Code)
 	}
 	return 0
+}
+
+// refusedByValidator says whether a document does not satisfy its collection's validator. Restores pass over validators, because what
+// stood in the database stays right; but that takes a right that the role readWrite does not include, so it is asked for only
+// where a validator has spoken.
+func refusedByValidator(err error) bool {
+	var exception mongo.WriteException
+	if errors.As(err, &exception) {
+		return slices.ContainsFunc(exception.WriteErrors, func(e mongo.WriteError) bool { return e.Code == codeValidation })
+	}
+	return code(err) == codeValidation
 }
 
 // unknownField says whether the server refuses a field of a command that newer ones know.

@@ -72,10 +72,10 @@ type Rights struct {
 // DumpActions are what a dump needs on a database.
 func DumpActions() []string { return []string{"listCollections", "listIndexes", "find"} }
 
-// Actions are what staging, swapping and merging need on a database. Inserts pass over document validation, which the built-in role
-// readWrite does not include, and dbAdmin does.
+// Actions are what staging, swapping and merging need on a database. The built-in role
+// readWrite includes them all. Where collections have validators, bypassDocumentValidation is needed, too, which dbAdmin includes.
 func Actions() []string {
-	return append(DumpActions(), "insert", "update", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB", "bypassDocumentValidation")
+	return append(DumpActions(), "insert", "update", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB")
 }
 
 // CheckRights asks the server whether we may do all of these actions, and tries nothing.

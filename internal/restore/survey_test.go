@@ -21,7 +21,7 @@ func TestRightsAreReadFromWhatTheServerSays(t *testing.T) {
 	}
 	cluster := bson.D{{Key: "cluster", Value: true}}
 	restoreActions := Actions()
-	readWrite := restoreActions[:len(restoreActions)-1]
+	allButOne, last := restoreActions[:len(restoreActions)-1], restoreActions[len(restoreActions)-1]
 	user := bson.A{bson.D{{Key: "user", Value: "runbook"}, {Key: "db", Value: "admin"}}}
 	for name, c := range map[string]struct {
 		users      bson.A
@@ -31,8 +31,8 @@ func TestRightsAreReadFromWhatTheServerSays(t *testing.T) {
 		"no login asked for":               {bson.A{}, nil, Rights{Known: true, Open: true, InProg: true}},
 		"a server that tells no rights":    {user, nil, Rights{}},
 		"all that is needed":               {user, bson.A{privilege(on("d", ""), restoreActions...)}, Rights{Known: true}},
-		"readWrite alone":                  {user, bson.A{privilege(on("d", ""), readWrite...)}, Rights{Known: true, Missing: []string{"bypassDocumentValidation"}}},
-		"readWrite and dbAdmin":            {user, bson.A{privilege(on("d", ""), readWrite...), privilege(on("d", ""), "bypassDocumentValidation")}, Rights{Known: true}},
+		"one is missing":                   {user, bson.A{privilege(on("d", ""), allButOne...)}, Rights{Known: true, Missing: []string{last}}},
+		"two roles add up":                 {user, bson.A{privilege(on("d", ""), allButOne...), privilege(on("d", ""), last)}, Rights{Known: true}},
 		"on any database":                  {user, bson.A{privilege(on("", ""), restoreActions...)}, Rights{Known: true}},
 		"on another database":              {user, bson.A{privilege(on("e", ""), restoreActions...)}, Rights{Known: true, Missing: restoreActions}},
 		"on one collection":                {user, bson.A{privilege(on("d", "c"), restoreActions...)}, Rights{Known: true, Missing: restoreActions}},
