@@ -83,8 +83,8 @@ func (b *Base) previewMails(ctx context.Context, t config.Target, folder inciden
 			return nil, err
 		}
 		live := mail.FromDatabase(db)
-		// After the restore the database holds what the backup does.
-		try = []mail.Reader{mail.Also(live, kept), kept, live}
+		// The backup comes first: it is what will stand there, and the damage may have made anything of the database's.
+		try = []mail.Reader{mail.Also(kept, live), kept, live}
 	}
 	took, active, without, err := firstRecipients(ctx, t.Tenants, try...)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 const provenBackup, emergencyBackup = "20260224T020000Z-scheduled-aaaaaa", "20260224T031200Z-emergency-bbbbbb"
 
 // damaged is a shop with a proven backup of three organizations: one with an address, one that only its owner has one for, one
-// without. Since then the first was lost, a fourth signed up, and the third is garbage.
+// without. Since then the first was lost, the second and third are garbage, and a fourth signed up.
 func damaged(t *testing.T, playbook string) (Base, *mongo.Database, *mongotest.Server, Attempt) {
 	b, db, server := shop(t)
 	target := b.Config.Targets["shop"]
@@ -51,6 +51,8 @@ func damaged(t *testing.T, playbook string) (Base, *mongo.Database, *mongotest.S
 	require.NoError(t, err)
 	_, err = organizations.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: "_o3"}}, bson.D{{Key: "$set", Value: bson.D{{Key: "organization_id", Value: "\x07\x07"}}}})
 	require.NoError(t, err)
+	_, err = organizations.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: "_o2"}}, bson.D{{Key: "$set", Value: bson.D{{Key: "is_active", Value: "garbage"}}}})
+	require.NoError(t, err)
 	dump(emergencyBackup, "emergency")
 	if playbook != "" {
 		records := &Incident{Base: b}
@@ -78,7 +80,7 @@ func TestAPlanSaysWhoWillBeTold(t *testing.T) {
 		{"the backup's, where the database was not read", "DatabaseCorruption", "", nil,
 			&mail.Audience{Organizations: 3, Mails: 2, ThroughOwner: 1, WithoutAddress: 1, FromBackup: true}, []string{"To Garage o1,"}},
 		{"the backup's, where the organizations cannot be read", "DatabaseCorruption", emergencyBackup, unreadable,
-			&mail.Audience{Organizations: 3, Mails: 2, ThroughOwner: 1, WithoutAddress: 1, FromBackup: true}, []string{"To Garage o1,"}},
+			&mail.Audience{Organizations: 3, Mails: 2, ThroughOwner: 1, WithoutAddress: 1, FromBackup: true}, []string{"To Garage o2,"}},
 		{"a lost pod's mail speaks of a lost database", "PodLoss", emergencyBackup, nil,
 			&mail.Audience{Organizations: 4, Mails: 3, ThroughOwner: 1, WithoutAddress: 1}, []string{"and the database with it"}},
 		{"nobody, where no playbook tells anybody", "", emergencyBackup, nil, nil, nil},

@@ -52,8 +52,8 @@ func (a Audience) String() string {
 	return b.String()
 }
 
-// Also reads from first, and what only second has, by _id. Where the damage took an organization, the backup has it; where one
-// signed up after the backup, the copy made before the restore has it: each is told.
+// Also reads from first, and what only second has, by _id: from the backup or the restored database first, so that what the damage
+// made of an organization counts for nothing, and then those who signed up after the backup.
 func Also(first, second Reader) Reader {
 	return func(ctx context.Context, collection string) iter.Seq2[bson.Raw, error] {
 		return func(yield func(bson.Raw, error) bool) {
