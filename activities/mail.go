@@ -191,7 +191,7 @@ func (a *Mail) TellPeople(ctx context.Context, in TellInput) error {
 	_, refused, err := sender.SendEach(ctx, in.Key, mail.Inside(to), func(c mail.Contact) (mail.Message, error) {
 		return a.inside(templates, in, c)
 	})
-	if len(refused) > 0 {
+	if len(refused) > 0 && err == nil {
 		activity.GetLogger(ctx).Warn("some of the people inside have addresses that are refused: mend contacts in the configuration", "refused", len(refused))
 	}
 	return mailError(ctx, err)
