@@ -115,7 +115,7 @@ workflow, and its history is the audit.
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON value")
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log more, to standard error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(a.worker(), a.serve(), a.start(), a.status(), a.backups(), a.schedules(), a.offline(), a.narrow(), a.mergeBack(), a.volume(), a.notify(), a.mails(), a.postReport())
+	root.AddCommand(a.check(), a.worker(), a.serve(), a.start(), a.status(), a.backups(), a.schedules(), a.offline(), a.narrow(), a.mergeBack(), a.volume(), a.notify(), a.mails(), a.postReport())
 	for _, d := range doors {
 		root.AddCommand(a.door(d))
 	}
