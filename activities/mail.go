@@ -253,7 +253,11 @@ func (a *Mail) inside(t *mail.Templates, in TellInput, c mail.Contact) (mail.Mes
 			Target: in.Target, Incident: in.Incident, Due: in.Deadline, Left: in.Left, Draft: in.Draft, Link: link,
 		}, c)
 	case MailDone:
-		return t.Done(done(in, link), c)
+		d := done(in, link)
+		if folder, err := a.folder(in.Target, in.Incident); err == nil && !d.ReportDue.IsZero() {
+			d.Report = folder.Path(reportHTML)
+		}
+		return t.Done(d, c)
 	case MailSupport:
 		return a.supportRequest(t, in, c)
 	}

@@ -92,6 +92,7 @@ type PlanInput struct {
 	Attempt
 	Against  string   `json:"against,omitempty"` // id of the dump; empty where nothing could be read
 	Warnings []string `json:"warnings,omitempty"`
+	State    string   `json:"state,omitempty"` // of the backup, as its check has left it
 	// Candidates are what ChooseBackup said of the backups that could be taken.
 	Candidates []Weighed `json:"candidates,omitempty"`
 }
@@ -118,7 +119,7 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		return Plan{}, err
 	}
 	p := Plan{Only: in.Collections, Target: in.Target, Incident: in.Incident, Backup: refOf(from.Manifest), Emergency: in.Against, Warnings: in.Warnings, Candidates: in.Candidates}
-	p.Backup.ID = in.Backup
+	p.Backup.ID, p.Backup.State = in.Backup, cmp.Or(in.State, p.Backup.State)
 	if p.Writers = writers(t); len(p.Writers) == 0 {
 		p.Warnings = append(p.Warnings, "No application is configured: nothing will be stopped, only checked for quiet.")
 	}

@@ -193,7 +193,7 @@ func (r *restore) weighed(c activities.Chosen) {
 func (r *restore) drawPlan(ctx workflow.Context) (string, error) {
 	err := workflow.ExecuteActivity(
 		long(ctx, r.snap.HostQueue, "Draw the plan: what comes back, what changes, what leaves", time.Hour),
-		data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.emergency, Warnings: r.warnings, Candidates: r.candidates}).Get(ctx, &r.plan)
+		data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.emergency, Warnings: r.warnings, State: r.backup.State, Candidates: r.candidates}).Get(ctx, &r.plan)
 	return "", err
 }
 
