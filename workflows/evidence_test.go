@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -23,11 +24,11 @@ func TestABackupThatMayHoldTheDamageIsSaidInThePlan(t *testing.T) {
 	w.at(time.Hour, func() {
 		s := w.status()
 		require.NotEmpty(t, s.Asked, "the policy would have let it through")
-		text := s.Markdown()
+		text := plain(s)
 		require.Contains(t, text, "❗ 20260224T020000Z may hold the damage, too")
 		require.Contains(t, text, "| 20260224T020000Z |")
 		require.Contains(t, text, "| newest |")
-		require.Less(t, len(text), detailsLimit+1)
+		require.LessOrEqual(t, len(s.Markdown()), detailsLimit)
 		w.says(DoorApprove, Answer{Plan: w.plan.Code}, "")
 	})
 	r := w.restore(RestoreInput{})
@@ -85,3 +86,6 @@ func TestQueriesAreAskedOnlyWhereThereAreAny(t *testing.T) {
 	require.Equal(t, Recovered, w.restore(RestoreInput{}).Outcome)
 	require.False(t, w.ran("QueryStaging"))
 }
+
+// plain is what people are shown, without what sets the cells of tables apart.
+func plain(s Status) string { return strings.ReplaceAll(s.Markdown(), "\u00a0", "") }

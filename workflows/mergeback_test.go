@@ -232,7 +232,7 @@ func TestTheStatusOfAMergeWarnsOfTheDamagesDocuments(t *testing.T) {
 		Organizations: []undelete.InOrganization{{Organization: "org_1", Documents: 5}, {Documents: 2}}, MoreOrganizations: 0,
 		Samples: []undelete.Sample{{Collection: "invoices", Documents: []string{"inv_1", "inv_7"}}},
 	}}
-	text := Status{Plan: &p, Asked: strings.Repeat("read ", 40)}.Markdown()
+	text := plain(Status{Plan: &p, Asked: strings.Repeat("read ", 40)})
 	for _, want := range []string{"The damage may have made some of them", "newer than backup restored", "| invoices | inv_1, inv_7 |", "| org_1 | 5 |", "| (none) | 2 |", "/storage/preview.jsonl"} {
 		require.Contains(t, text, want)
 	}

@@ -87,20 +87,32 @@ func (s Status) Markdown() string {
 	for _, st := range s.Steps {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", icons[st.State], st.Name, cell(st.Note))
 	}
+	left := (detailsLimit - len(apart(b.String()))) * 5 / 6 // apart makes tables longer by less than that
 	switch {
 	case s.Simulation != nil:
-		b.WriteString("\n" + simulationMarkdown(*s.Simulation, detailsLimit-b.Len()-10))
+		b.WriteString("\n" + simulationMarkdown(*s.Simulation, left))
 	case s.Plan != nil && s.Plan.Undelete != nil:
-		b.WriteString("\n" + undeleteMarkdown(*s.Plan, detailsLimit-b.Len()-10))
+		b.WriteString("\n" + undeleteMarkdown(*s.Plan, left))
 	case s.Plan != nil:
-		b.WriteString("\n" + planMarkdown(*s.Plan, detailsLimit-b.Len()-10))
+		b.WriteString("\n" + planMarkdown(*s.Plan, left))
 	case s.Missing != nil:
-		b.WriteString("\n" + missingMarkdown(*s.Missing, detailsLimit-b.Len()-10))
+		b.WriteString("\n" + missingMarkdown(*s.Missing, left))
 	}
 	if s.Alerts > 1 {
 		fmt.Fprintf(&b, "\n%d alerts belong to this incident.\n", s.Alerts)
 	}
-	return clip(b.String(), detailsLimit)
+	return clip(apart(b.String()), detailsLimit)
+}
+
+// apart widens the cells of tables: the Temporal UI draws them without any space between columns.
+func apart(markdown string) string {
+	lines := strings.Split(markdown, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "| ") {
+			lines[i] = strings.ReplaceAll(line, " | ", "\u00a0 | ")
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 var icons = map[StepState]string{Pending: "·", Running: "⏳", Done: "✅", Failed: "❌", Skipped: "—"}

@@ -42,10 +42,14 @@ func sampleApproval() Approval {
 		Backup: "20260224T020000Z-scheduled-3f9a2c", BackupAt: sampleTime(2, 0, 0), BackupState: "verified",
 		Collections: 221, Documents: 48210, Counted: true, Added: 312, Changed: 4790, Missing: 1204, Organizations: 37,
 		KeyCounts: []KeyCount{{"collections", 218, 221}, {"organizations", 41, 41}, {"users", 180, 187}, {"invoices", 0, 9031}, {"tickets", -1, 5120}},
-		Warnings:  []string{"2 places of the database could not be read; what stands there is not counted."},
-		Tells:     &Audience{Organizations: 41, Mails: 37, ThroughOwner: 2, WithoutAddress: 1},
-		Preview:   "/var/lib/runbook/incidents/battwheels/" + sampleIncident + "/preview-mail.html",
-		Asked:     sampleTime(3, 13, 0), Deadline: sampleTime(5, 12, 0),
+		Candidates: []Candidate{
+			{"20260225T020000Z-scheduled-91bc04", sampleTime(3, 2, 0), 47006, true, "Since 20260224T020000Z-scheduled-3f9a2c, it holds nothing of invoices."},
+			{"20260224T020000Z-scheduled-3f9a2c", sampleTime(2, 0, 0), 48210, false, "Its contents are like those of 20260223T020000Z-scheduled-0a77e1."},
+		},
+		Warnings: []string{"2 places of the database could not be read, and what stands there is not counted: tickets (invalid BSON); audit_logs (connection closed)."},
+		Tells:    &Audience{Organizations: 41, Mails: 37, ThroughOwner: 2, WithoutAddress: 1},
+		Preview:  "/var/lib/runbook/incidents/battwheels/" + sampleIncident + "/preview-mail.html",
+		Asked:    sampleTime(3, 13, 0), Deadline: sampleTime(5, 12, 0),
 	}
 }
 
