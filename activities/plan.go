@@ -146,6 +146,9 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 			}
 		}
 		p.ComeBack, p.MoveAside = diff.GoneCollections, diff.NewCollections
+		if !diff.Total.Differ() && len(p.ComeBack)+len(p.MoveAside) == 0 && len(live.Manifest.Unreadable) == 0 {
+			p.Warnings = append(p.Warnings, "This plan would change nothing: every document is as the backup has it. Approving it stops the application for nothing.")
+		}
 		p.Newer = newerIn(t, live.Manifest, diff)
 		now = keyCounts(t, live.Manifest)
 		state = digestOf(live.Manifest)

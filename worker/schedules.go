@@ -39,7 +39,7 @@ func ApplySchedules(ctx context.Context, c client.Client, cfg *config.Config) ([
 		all := []schedule{
 			{"backup/" + target, t.Backup.Schedule, "Backup", workflows.BackupInput{Target: target, Scheduled: true},
 				time.Duration(t.Backup.Jitter), time.Duration(t.Backup.Timeout)},
-			{"monitor/" + target, t.Monitor.Schedule, "BackupMonitor", workflows.MonitorInput{Target: target},
+			{workflows.MonitorID(target), t.Monitor.Schedule, "BackupMonitor", workflows.MonitorInput{Target: target},
 				time.Duration(t.Backup.Jitter), time.Hour},
 		}
 		if t.Drill.Schedule != config.NoDrill {

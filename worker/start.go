@@ -81,7 +81,7 @@ func (s *Starter) Start(ctx context.Context, playbook, target string, in any) (c
 		"PodLoss":            workflows.IncidentID(target),
 		"Restore":            workflows.RestoreID(target),
 		"Backup":             workflows.BackupID(target),
-		"BackupMonitor":      "monitor/" + target,
+		"BackupMonitor":      workflows.MonitorID(target),
 		"RestoreDrill":       workflows.DrillID(target),
 	}[playbook]
 	if id == "" {

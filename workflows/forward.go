@@ -146,10 +146,14 @@ func (a *announcer) announce(ctx workflow.Context, status func() Status) {
 	})
 }
 
+// NoRestore is the type of an incident's error where it has no restore that could hear an answer. One that somebody started beside it
+// may.
+const NoRestore = "NoRestore"
+
 // hear passes an answer on to the child and waits for its reply.
 func (f *forward) hear(ctx workflow.Context, door string, a Answer) (string, error) {
 	if !f.started || f.ended {
-		return "", temporal.NewNonRetryableApplicationError("no restore runs at the moment", "Denied", nil)
+		return "", temporal.NewNonRetryableApplicationError("no restore runs at the moment", NoRestore, nil)
 	}
 	f.knocks++
 	k := knock{ID: fmt.Sprintf("knock-%d", f.knocks), Door: door, Answer: a}

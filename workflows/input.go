@@ -66,6 +66,12 @@ func kindName(t reflect.Type) string {
 type Since string
 
 // time returns the moment, zero where none is given.
+// Check says what is wrong with it, where it is no moment.
+func (s Since) Check(field string) error {
+	_, err := s.named(field)
+	return err
+}
+
 func (s Since) time() (time.Time, error) { return s.named("since") }
 
 // named is time, of the field of that name.

@@ -20,6 +20,9 @@ func RestoreID(target string) string { return "restore/" + target }
 // BackupID is the workflow id of a target's backup that a person starts.
 func BackupID(target string) string { return "backup/" + target }
 
+// MonitorID is the workflow id of a target's BackupMonitor; a schedule gives each run an id of its own.
+func MonitorID(target string) string { return "monitor/" + target }
+
 // DryRunID is the workflow id of a dry run: no alert joins it.
 func DryRunID(target string) string { return "dry-run/" + target }
 

@@ -99,7 +99,7 @@ func (r *restore) approval(ctx workflow.Context) (Answer, error) {
 		return a, nil
 	}
 	r.doors.plan, r.verdict = r.plan.Code, nil
-	r.status.Asked = fmt.Sprintf("Read plan `%s` below. To go ahead, send the Update `approve` with `{\"plan\":\"%s\",\"by\":\"your name\",\"reason\":\"…\"}`, or run\n`runbook approve %s --plan %s --by YOU --reason WHY`\n\n%s",
+	r.status.Asked = fmt.Sprintf("Read plan `%s`. To go ahead, send the Update `approve` with `{\"plan\":\"%s\",\"by\":\"your name\",\"reason\":\"…\"}`, or run\n`runbook approve %s --plan %s --by YOU --reason WHY`\n\n%s",
 		r.plan.Code, r.plan.Code, r.snap.Target, r.plan.Code, map[bool]string{
 			false: "Nothing live has been touched so far. `reject` ends it, `choose-backup` takes another backup.",
 			true:  "The application is stopped; its data has not been touched. `reject` starts it again as it was.",

@@ -79,9 +79,9 @@ func (u *undeletion) drawPlan(ctx workflow.Context) (string, error) {
 
 // askToNarrow shows the table of what is missing, and waits until somebody says which of it is meant.
 func (u *undeletion) askToNarrow(ctx workflow.Context, note string) (Answer, error) {
-	question := strings.TrimSpace(note + " Which of the documents below were deleted by mistake?")
+	question := strings.TrimSpace(note + " Which of the documents listed here were deleted by mistake?")
 	if u.in.Newer {
-		question = strings.TrimSpace(note + " Which of the documents below are to come back?")
+		question = strings.TrimSpace(note + " Which of the documents listed here are to come back?")
 	}
 	u.status.Plan = nil
 	return u.verdictOn(ctx, stepNarrow, "", question, fmt.Sprintf(
@@ -93,7 +93,7 @@ func (u *undeletion) askToNarrow(ctx workflow.Context, note string) (Answer, err
 // newer document is work and not damage, only people know.
 func (u *undeletion) approval(ctx workflow.Context) (Answer, error) {
 	return u.verdictOn(ctx, stepApprove, u.plan.Code, "approve plan "+u.plan.Code, fmt.Sprintf(
-		"Read plan `%s` below. To go ahead, send the Update `approve` with `{\"plan\":\"%s\",\"by\":\"your name\",\"reason\":\"…\"}`, or run\n`runbook approve %s --plan %s --by YOU --reason WHY`\n\nThe application goes on, and nothing has been written so far. `narrow` gives another plan, `reject` ends it.",
+		"Read plan `%s`. To go ahead, send the Update `approve` with `{\"plan\":\"%s\",\"by\":\"your name\",\"reason\":\"…\"}`, or run\n`runbook approve %s --plan %s --by YOU --reason WHY`\n\nThe application goes on, and nothing has been written so far. `narrow` gives another plan, `reject` ends it.",
 		u.plan.Code, u.plan.Code, u.snap.Target, u.plan.Code))
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 func (a *app) backups() *cobra.Command {
@@ -55,7 +56,7 @@ half-written ones too, each with its state and the reason for it. It reads direc
 					if e.Offsite && e.Origin == catalog.Own {
 						where = " · offsite too"
 					}
-					fmt.Fprintf(w, "%s\n  %s · %s · %s ago%s\n", e.ID, e.State, e.Time.UTC().Format("2006-01-02 15:04:05 UTC"), time.Since(e.Time).Round(time.Minute), where)
+					fmt.Fprintf(w, "%s\n  %s · %s · %s ago%s\n", e.ID, e.State, e.Time.UTC().Format("2006-01-02 15:04:05 UTC"), words.Brief(time.Since(e.Time)), where)
 					if e.Why != "" {
 						fmt.Fprintf(w, "  %s\n", e.Why)
 					}

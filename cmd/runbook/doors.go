@@ -57,12 +57,11 @@ func (a *app) door(v verb) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if strings.TrimSpace(ans.By) == "" {
+				return usage(errors.New("--by is missing: your name, which stands in the report"))
+			}
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
-				id, err := running(ctx, c, workflows.IncidentID(target), workflows.RestoreID(target))
-				if err != nil {
-					return err
-				}
-				return a.knock(ctx, cmd.OutOrStdout(), c, id, v.door, ans)
+				return a.knockAt(ctx, cmd.OutOrStdout(), c, target, v.door, ans)
 			})
 		},
 	}
@@ -101,12 +100,11 @@ it. A new plan with a new code follows. "runbook status" shows what was found.
 			if err != nil {
 				return err
 			}
+			if strings.TrimSpace(ans.By) == "" {
+				return usage(errors.New("--by is missing: your name, which stands in the report"))
+			}
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
-				id, err := running(ctx, c, workflows.IncidentID(target), workflows.RestoreID(target))
-				if err != nil {
-					return err
-				}
-				return a.knock(ctx, cmd.OutOrStdout(), c, id, workflows.DoorNarrow, ans)
+				return a.knockAt(ctx, cmd.OutOrStdout(), c, target, workflows.DoorNarrow, ans)
 			})
 		},
 	}
@@ -167,6 +165,23 @@ func (a *app) postReport() *cobra.Command {
 	return c
 }
 
+// knockAt sends an answer to a target's incident, or, where that has no restore to hear it, to the one that runs beside it.
+func (a *app) knockAt(ctx context.Context, out io.Writer, c client.Client, target, door string, ans workflows.Answer) error {
+	incident, restore := workflows.IncidentID(target), workflows.RestoreID(target)
+	id, err := running(ctx, c, incident, restore)
+	if err != nil {
+		return err
+	}
+	err = a.knock(ctx, out, c, id, door, ans)
+	if denied, ok := errors.AsType[*temporal.ApplicationError](err); !ok || denied.Type() != workflows.NoRestore || id != incident {
+		return err
+	}
+	if _, runs := running(ctx, c, restore); runs != nil {
+		return err
+	}
+	return a.knock(ctx, out, c, restore, door, ans)
+}
+
 // answerWithin is how long a verb waits for the playbook: a worker must be up to hear it.
 const answerWithin = 30 * time.Second
 
@@ -186,7 +201,7 @@ func (a *app) answer(ctx context.Context, out io.Writer, id string, h client.Wor
 		err = h.Get(ctx, &reply)
 	}
 	if app, ok := errors.AsType[*temporal.ApplicationError](err); ok {
-		return fmt.Errorf("%s: %s", id, app.Message())
+		return &deniedError{id, app}
 	}
 	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
 		return fmt.Errorf("%s does not run", id)
@@ -199,6 +214,15 @@ func (a *app) answer(ctx context.Context, out io.Writer, id string, h client.Wor
 	}
 	return a.print(out, map[string]string{"workflowId": id, "answer": reply}, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", id, reply) })
 }
+
+// deniedError is a playbook's refusal, in its own words.
+type deniedError struct {
+	id  string
+	app *temporal.ApplicationError
+}
+
+func (e *deniedError) Error() string { return e.id + ": " + e.app.Message() }
+func (e *deniedError) Unwrap() error { return e.app }
 
 // running returns the first of the ids under which a workflow runs.
 func running(ctx context.Context, c client.Client, ids ...string) (string, error) {
@@ -214,7 +238,7 @@ func running(ctx context.Context, c client.Client, ids ...string) (string, error
 			return id, nil
 		}
 	}
-	return "", fmt.Errorf("neither %s nor %s runs", ids[0], ids[len(ids)-1])
+	return "", fmt.Errorf("nothing runs as %s", strings.Join(ids, " or "))
 }
 
 func (a *app) withTemporal(cmd *cobra.Command, do func(context.Context, client.Client) error) error {

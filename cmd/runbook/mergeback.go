@@ -48,7 +48,7 @@ afterwards one answer takes everything out again, for an hour.
 					return err
 				}
 				if wait || in.DryRun {
-					return a.await(ctx, cmd.OutOrStdout(), run)
+					return a.await(ctx, c, cfg.Temporal.TaskQueue, cmd, run)
 				}
 				return a.print(cmd.OutOrStdout(), map[string]string{"workflowId": run.GetID(), "runId": run.GetRunID()}, func(w io.Writer) {
 					fmt.Fprintf(w, "started %s\nread its plan with: runbook status %s\n", run.GetID(), target)

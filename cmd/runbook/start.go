@@ -7,8 +7,10 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/battwheels/runbook/worker"
@@ -55,6 +57,11 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 			if !slices.Contains(rehearsable, args[0]) && dry {
 				return usage(fmt.Errorf("%s has no dry run: %s have", args[0], strings.Join(rehearsable, ", ")))
 			}
+			for field, moment := range map[string]workflows.Since{"since": workflows.Since(since), "until": deletion.Until} {
+				if err := moment.Check(field); err != nil {
+					return usage(err)
+				}
+			}
 			deletion.DryRun = dry
 			deletion.Target, deletion.Backup, deletion.Since, deletion.By, deletion.Reason = target, backup, workflows.Since(since), by, reason
 			in := map[string]any{
@@ -83,7 +90,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 						}
 					})
 				}
-				return a.await(ctx, cmd.OutOrStdout(), run)
+				return a.await(ctx, c, cfg.Temporal.TaskQueue, cmd, run)
 			})
 		},
 	}
@@ -100,15 +107,26 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 	return c
 }
 
-func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) error {
+// await waits for a playbook that was started on a queue, and prints its result.
+func (a *app) await(ctx context.Context, c client.Client, queue string, cmd *cobra.Command, run client.WorkflowRun) error {
+	out := cmd.OutOrStdout()
+	hint := time.AfterFunc(patience, func() {
+		if polls, err := polled(ctx, c, queue, enums.TASK_QUEUE_TYPE_WORKFLOW); err == nil && !polls {
+			fmt.Fprintln(cmd.ErrOrStderr(), noWorker(queue))
+		}
+	})
+	defer hint.Stop()
 	var result map[string]any
-	if err := run.Get(ctx, &result); err != nil {
+	if err := run.Get(ctx, &result); ctx.Err() != nil {
+		return fmt.Errorf("no longer waiting; %s goes on in Temporal", run.GetID())
+	} else if err != nil {
 		return fmt.Errorf("%s: %w", run.GetID(), err)
 	}
 	err := a.print(out, result, func(w io.Writer) {
 		if s, ok := result["summary"].(string); ok {
 			wrapped(w, "", s, 0)
 			writePlanned(w, result)
+			writeProblems(w, result)
 			return
 		}
 		b, err := json.MarshalIndent(result, "", "  ")
@@ -134,3 +152,22 @@ func (a *app) await(ctx context.Context, out io.Writer, run client.WorkflowRun) 
 	}
 	return nil
 }
+
+// writeProblems is what BackupMonitor found, one by one.
+func writeProblems(w io.Writer, result map[string]any) {
+	findings, ok := result["findings"].(map[string]any)
+	if !ok {
+		findings = result
+	}
+	problems, _ := findings["problems"].([]any)
+	for _, p := range problems {
+		if one, ok := p.(map[string]any); ok {
+			if text, ok := one["text"].(string); ok {
+				wrapped(w, "- ", text, 2)
+			}
+		}
+	}
+}
+
+// patience is how long a start waits before it looks whether anybody works.
+const patience = 10 * time.Second

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/battwheels/runbook/activities"
 	"github.com/battwheels/runbook/internal/words"
@@ -26,7 +27,10 @@ type targetStatus struct {
 	Target  string            `json:"target"`
 	Running string            `json:"running,omitempty"` // workflow id
 	Status  *workflows.Status `json:"status,omitempty"`
-	Reports []string          `json:"openReports,omitempty"`
+	Failed  string            `json:"failed,omitempty"`  // how a run ended that has no status to show, or why there is none
+	Trouble []string          `json:"trouble,omitempty"` // steps that are tried again and again
+	Beside  *targetStatus     `json:"beside,omitempty"`  // a restore that somebody started beside the incident
+	Also    []string          `json:"also,omitempty"`    // what else runs: workflow ids
 }
 
 func (a *app) status() *cobra.Command {
@@ -51,10 +55,12 @@ func (a *app) status() *cobra.Command {
 			}
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				var all []targetStatus
+				var failed error
 				for _, name := range names {
 					s, err := statusOf(ctx, c, name)
 					if err != nil {
-						return err
+						s.Failed = err.Error()
+						failed = errors.Join(failed, err)
 					}
 					all = append(all, s)
 				}
@@ -62,48 +68,118 @@ func (a *app) status() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(cmd.OutOrStdout(), map[string]any{"targets": all, "openReports": reports}, func(w io.Writer) {
+				err = a.print(cmd.OutOrStdout(), map[string]any{"targets": all, "openReports": reports}, func(w io.Writer) {
 					for _, s := range all {
 						s.write(w)
 					}
 					for _, r := range reports {
-						fmt.Fprintf(w, "open report: %s\n", r)
+						fmt.Fprintf(w, "open report: %s\n  once it is posted: runbook post-report %s --url URL --by YOU\n", r, r)
 					}
 				})
+				return errors.Join(err, failed)
 			})
 		},
 	}
 }
 
+// statusOf looks at a target's incident and restore: at what runs, else at what ended last.
 func statusOf(ctx context.Context, c client.Client, target string) (targetStatus, error) {
 	s := targetStatus{Target: target}
-	for _, id := range []string{workflows.IncidentID(target), workflows.RestoreID(target)} {
-		d, err := c.DescribeWorkflowExecution(ctx, id, "")
-		if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
-			continue
-		}
+	incident, err := lookAt(ctx, c, workflows.IncidentID(target))
+	if err != nil {
+		return s, err
+	}
+	restore, err := lookAt(ctx, c, workflows.RestoreID(target))
+	if err != nil {
+		return s, err
+	}
+	for _, id := range []string{workflows.BackupID(target), workflows.MonitorID(target), workflows.DrillID(target), workflows.DryRunID(target)} {
+		r, err := lookAt(ctx, c, id)
 		if err != nil {
-			return s, fmt.Errorf("describe %s: %w", id, err)
+			return s, err
 		}
-		runs := d.GetWorkflowExecutionInfo().GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING
-		if !runs && s.Status != nil {
-			continue
-		}
-		v, err := c.QueryWorkflow(ctx, id, "", workflows.QueryStatus)
-		if err != nil {
-			return s, fmt.Errorf("ask %s (is a worker running?): %w", id, err)
-		}
-		var st workflows.Status
-		if err := v.Get(&st); err != nil {
-			return s, fmt.Errorf("answer of %s: %w", id, err)
-		}
-		s.Status = &st
-		if runs {
-			s.Running = id
-			return s, nil
+		if r.runs() {
+			s.Also = append(s.Also, id)
 		}
 	}
-	return s, nil
+	shown := incident
+	switch {
+	case incident.runs() && restore.runs() && restore.parent == incident.id:
+		incident.trouble = append(incident.trouble, restore.trouble...)
+		shown = incident
+	case incident.runs() && restore.runs():
+		beside := targetStatus{Target: target}
+		if err := beside.fill(ctx, c, restore); err != nil {
+			return s, err
+		}
+		s.Beside = &beside
+	case restore.runs(), !incident.runs() && restore.closed.After(incident.closed) && restore.parent != incident.id:
+		shown = restore
+	}
+	return s, s.fill(ctx, c, shown)
+}
+
+// look is what Temporal says of one workflow.
+type look struct {
+	id, run string // empty where there was none
+	status  enums.WorkflowExecutionStatus
+	closed  time.Time
+	parent  string // workflow id
+	trouble []string
+}
+
+func (l look) runs() bool { return l.status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING }
+
+func lookAt(ctx context.Context, c client.Client, id string) (look, error) {
+	d, err := c.DescribeWorkflowExecution(ctx, id, "")
+	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
+		return look{}, nil
+	}
+	if err != nil {
+		return look{}, fmt.Errorf("describe %s: %w", id, err)
+	}
+	info := d.GetWorkflowExecutionInfo()
+	l := look{
+		id: id, run: info.GetExecution().GetRunId(), status: info.GetStatus(), closed: info.GetCloseTime().AsTime(),
+		parent: info.GetParentExecution().GetWorkflowId(),
+	}
+	for _, p := range d.GetPendingActivities() {
+		if p.GetAttempt() < 2 || p.GetLastFailure() == nil {
+			continue
+		}
+		text := fmt.Sprintf("%s was tried %d times: %s", p.GetActivityType().GetName(), p.GetAttempt()-1, p.GetLastFailure().GetMessage())
+		if next := p.GetScheduledTime(); next != nil && next.AsTime().After(time.Now()) {
+			text += "; again at " + next.AsTime().UTC().Format("15:04:05 UTC")
+		}
+		l.trouble = append(l.trouble, text)
+	}
+	return l, nil
+}
+
+// fill asks a workflow for its status. One that ended before it could tell anything has its failure instead.
+func (s *targetStatus) fill(ctx context.Context, c client.Client, l look) error {
+	if l.id == "" {
+		return nil
+	}
+	if s.Trouble = l.trouble; l.runs() {
+		s.Running = l.id
+	}
+	v, err := c.QueryWorkflow(ctx, l.id, l.run, workflows.QueryStatus)
+	if err == nil {
+		var st workflows.Status
+		if err = v.Get(&st); err == nil {
+			s.Status = &st
+			return nil
+		}
+	}
+	if l.runs() {
+		return fmt.Errorf("ask %s (is a worker running?): %w", l.id, err)
+	}
+	s.Failed = fmt.Sprintf("%s ended at once (%s)", l.id, strings.ToLower(l.status.String()))
+	if app, ok := errors.AsType[*temporal.ApplicationError](c.GetWorkflow(ctx, l.id, l.run).Get(ctx, nil)); ok {
+		s.Failed = l.id + " failed: " + app.Message()
+	}
+	return nil
 }
 
 func openReports(ctx context.Context, c client.Client) ([]string, error) {
@@ -121,8 +197,25 @@ func openReports(ctx context.Context, c client.Client) ([]string, error) {
 }
 
 func (s targetStatus) write(w io.Writer) {
+	s.writeRun(w)
+	for _, t := range s.Trouble {
+		wrapped(w, "! ", t, 2)
+	}
+	if s.Beside != nil {
+		s.Beside.write(w)
+	}
+	for _, id := range s.Also {
+		fmt.Fprintf(w, "%s also runs\n", id)
+	}
+}
+
+func (s targetStatus) writeRun(w io.Writer) {
 	if s.Status == nil {
-		fmt.Fprintf(w, "%s: no incident, no restore\n", s.Target)
+		said := "no incident, no restore"
+		if s.Failed != "" {
+			said = s.Failed
+		}
+		wrapped(w, s.Target+": ", said, 2)
 		return
 	}
 	state := "ended"
@@ -151,6 +244,7 @@ func (s targetStatus) write(w io.Writer) {
 			fmt.Fprintf(w, "  %s come back, %s go back to the backup's version, %s newer ones leave\n",
 				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added))
 		}
+		writeCounts(w, p)
 		if p.Expected != "" {
 			fmt.Fprintln(w, " ", p.Expected)
 		}
@@ -166,6 +260,30 @@ func (s targetStatus) write(w io.Writer) {
 	}
 	if s.Status.Result != "" {
 		fmt.Fprintln(w, "\n"+s.Status.Result)
+	}
+}
+
+// writeCounts is what a person compares before approving: counts known by heart, and what is touched most.
+func writeCounts(w io.Writer, p *activities.Plan) {
+	for _, k := range p.KeyCounts {
+		now := "?"
+		if k.Now >= 0 {
+			now = words.Number(k.Now)
+		}
+		fmt.Fprintf(w, "  %-36s %9s → %s\n", k.Name, now, words.Number(k.Backup))
+	}
+	const rows = 6
+	if len(p.Collections) > 0 {
+		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", "most affected", "come back", "go back", "leave")
+	}
+	for _, c := range p.Collections[:min(len(p.Collections), rows)] {
+		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", c.Name, words.Number(c.Missing), words.Number(c.Changed), words.Number(c.Added))
+	}
+	if len(p.ComeBack) > 0 {
+		wrapped(w, "  collections that come back: ", strings.Join(p.ComeBack, ", "), 4)
+	}
+	if len(p.MoveAside) > 0 {
+		wrapped(w, "  collections that are set aside: ", strings.Join(p.MoveAside, ", "), 4)
 	}
 }
 

@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
 
 	"github.com/spf13/cobra"
 
@@ -62,18 +64,26 @@ func (a *app) checkWorker(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return usage(err)
 	}
+	polls, err := polled(ctx, c, queue, enums.TASK_QUEUE_TYPE_ACTIVITY)
+	if err == nil && !polls {
+		err = found("%s", noWorker(queue))
+	}
+	return err
+}
+
+// polled says whether a worker polls a queue.
+func polled(ctx context.Context, c client.Client, queue string, of enums.TaskQueueType) (bool, error) {
 	r, err := c.WorkflowService().DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{
-		Namespace: worker.Namespace(), TaskQueue: &taskqueue.TaskQueue{Name: queue}, TaskQueueType: enums.TASK_QUEUE_TYPE_ACTIVITY,
+		Namespace: worker.Namespace(), TaskQueue: &taskqueue.TaskQueue{Name: queue}, TaskQueueType: of,
 	})
 	if err != nil {
-		return fmt.Errorf("describe queue %s: %w", queue, err)
+		return false, fmt.Errorf("describe queue %s: %w", queue, err)
 	}
-	for _, p := range r.GetPollers() {
-		if time.Since(p.GetLastAccessTime().AsTime()) < pollerFresh {
-			return nil
-		}
-	}
-	return found("no worker polls queue %s: start one with: runbook worker", queue)
+	return slices.ContainsFunc(r.GetPollers(), func(p *taskqueue.PollerInfo) bool { return time.Since(p.GetLastAccessTime().AsTime()) < pollerFresh }), nil
+}
+
+func noWorker(queue string) string {
+	return fmt.Sprintf("no worker polls queue %s: start one with: runbook worker", queue)
 }
 
 func (a *app) serve() *cobra.Command {
