@@ -65,13 +65,13 @@ func kindName(t reflect.Type) string {
 // Since is a moment that a person types, as RFC 3339; empty means unknown.
 type Since string
 
-// time returns the moment, zero where none is given.
-// Check says what is wrong with it, where it is no moment.
+// Check returns what is wrong with it, where it is no moment.
 func (s Since) Check(field string) error {
 	_, err := s.named(field)
 	return err
 }
 
+// time returns the moment, zero where none is given.
 func (s Since) time() (time.Time, error) { return s.named("since") }
 
 // named is time, of the field of that name.
