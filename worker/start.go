@@ -40,7 +40,7 @@ func (s *Starter) StartIncident(ctx context.Context, a alert.Alert) (string, err
 	said := workflows.Alert{Name: a.Name, Summary: a.Summary, StartsAt: a.StartsAt, Source: a.Source}
 	in := workflows.CorruptionInput{Target: a.Target, Alert: &said}
 	if !a.Since.IsZero() {
-		in.Since = workflows.Since(a.Since.UTC().Format(time.RFC3339))
+		in.Since = workflows.Since(a.Since.UTC().Format(time.RFC3339Nano))
 	}
 	playbook, start := "DatabaseCorruption", any(in)
 	if slices.Contains(s.Config.Targets[a.Target].PodLoss.Alerts, a.Name) {

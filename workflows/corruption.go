@@ -123,7 +123,7 @@ func (c *corruption) restore(ctx workflow.Context) error {
 // since is when the damage began: what a person says goes before what the alert says.
 func (in CorruptionInput) since() Since {
 	if in.Since == "" && in.Alert != nil && !in.Alert.StartsAt.IsZero() {
-		return Since(in.Alert.StartsAt.UTC().Format(time.RFC3339))
+		return Since(in.Alert.StartsAt.UTC().Format(time.RFC3339Nano))
 	}
 	return in.Since
 }

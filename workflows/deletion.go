@@ -214,7 +214,7 @@ func dryRun(ctx workflow.Context, snap activities.Snapshot, in UndeleteInput) (I
 func (in DeletionInput) body() UndeleteInput {
 	since := in.Since
 	if since == "" && in.Alert != nil && !in.Alert.StartsAt.IsZero() {
-		since = Since(in.Alert.StartsAt.UTC().Format(time.RFC3339))
+		since = Since(in.Alert.StartsAt.UTC().Format(time.RFC3339Nano))
 	}
 	return UndeleteInput{Target: in.Target, Backup: in.Backup, Narrowing: Narrowing{
 		Collections: in.Collections, Organization: in.Organization, IDs: in.IDs, From: since, To: in.Until,
