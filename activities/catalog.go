@@ -112,11 +112,25 @@ func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (Chosen, err
 		}
 	}
 	if folder, ferr := a.folder(in.Target, in.Incident); ferr == nil && in.Incident != "" {
-		if perr := folder.PutJSON(candidatesFile, choice.Candidates); perr != nil {
+		if perr := folder.PutJSON(candidatesFile, withExcluded(entries, choice.Candidates)); perr != nil {
 			return Chosen{}, perr
 		}
 	}
 	return out, typed(ctx, err)
+}
+
+// withExcluded puts the backups that were left out of a choice where they belong among the candidates, which are in the entries' order.
+func withExcluded(entries []catalog.Entry, candidates []catalog.Candidate) []catalog.Candidate {
+	var all []catalog.Candidate
+	for _, e := range entries {
+		i := slices.IndexFunc(candidates, func(c catalog.Candidate) bool { return c.Entry.ID == e.ID })
+		if i >= 0 {
+			all = append(all, candidates[i])
+		} else {
+			all = append(all, catalog.Candidate{Entry: e, Why: "It was tried in this incident, and passed over: the history says why."})
+		}
+	}
+	return all
 }
 
 // weigh passes over backups that may hold the damage, too, unless a person named one.

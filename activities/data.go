@@ -228,35 +228,45 @@ func (a *Data) ProveStaging(ctx context.Context, at Attempt) (Proof, error) {
 	return Proof{Documents: p.Documents, Indexes: p.Indexes}, typed(ctx, err)
 }
 
-// QueryStaging asks the queries of the staged copy that hold on a sound database, and returns a sentence for each that does not.
-func (a *Data) QueryStaging(ctx context.Context, at Attempt) ([]string, error) {
+// Queried is what the queries of verify.queries said of a staged copy, a sentence each.
+type Queried struct {
+	Wrong   []string `json:"wrong,omitempty"`   // do not hold
+	Unasked []string `json:"unasked,omitempty"` // could not be asked
+}
+
+// QueryStaging asks the queries of the staged copy that hold on a sound database.
+func (a *Data) QueryStaging(ctx context.Context, at Attempt) (Queried, error) {
+	var out Queried
 	t, err := a.target(at.Target)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	o, stop, err := a.staging(ctx, at)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer stop()
-	var wrong []string
 	for _, q := range t.Verify.Queries {
 		if !at.restores(q.Collection) {
 			continue
 		}
 		n, err := restore.CountStaged(ctx, o, q.Collection, q.Parsed)
+		if refused, ok := errors.AsType[*restore.RefusedError](err); ok {
+			out.Unasked = append(out.Unasked, fmt.Sprintf("%s (%s)", q.Name, clipped(refused.Reason)))
+			continue
+		}
 		if err != nil {
-			return nil, typed(ctx, fmt.Errorf("query %q: %w", q.Name, err))
+			return out, typed(ctx, fmt.Errorf("query %q: %w", q.Name, err))
 		}
 		found := q.Name + ": " + words.Plural(n, "document", "documents")
 		switch {
 		case q.Min != nil && n < *q.Min:
-			wrong = append(wrong, fmt.Sprintf("%s, where at least %s are expected", found, words.Number(*q.Min)))
+			out.Wrong = append(out.Wrong, fmt.Sprintf("%s, where at least %s are expected", found, words.Number(*q.Min)))
 		case q.Max != nil && n > *q.Max:
-			wrong = append(wrong, fmt.Sprintf("%s, where at most %s are expected", found, words.Number(*q.Max)))
+			out.Wrong = append(out.Wrong, fmt.Sprintf("%s, where at most %s are expected", found, words.Number(*q.Max)))
 		}
 	}
-	return wrong, nil
+	return out, nil
 }
 
 // SwapCollections sets the live collections aside and puts the staged ones in their place.

@@ -45,6 +45,8 @@ type Plan struct {
 	Expected    string     `json:"expected,omitempty"` // how long the application will be down, estimated from the past; one sentence
 	// Undelete is set where single documents are put back, beside what is there. Backup is then empty.
 	Undelete *UndeletePlan `json:"undelete,omitempty"`
+	// Unread says what of the database could not be read; empty where all could. It stands among the warnings, too.
+	Unread string `json:"unread,omitempty"`
 	// Candidates are the backups that could be taken, newest first, where there is a choice.
 	Candidates []Weighed `json:"candidates,omitempty"`
 	// Newer is what the backup lacks because it is newer, of which merging back can bring back what users made; nil where there
@@ -153,7 +155,10 @@ func (a *Data) DrawPlan(ctx context.Context, in PlanInput) (Plan, error) {
 		now = keyCounts(t, live.Manifest)
 		state = digestOf(live.Manifest)
 		if p.Uncounted = len(live.Manifest.Unreadable); p.Uncounted > 0 {
-			p.Warnings = append(p.Warnings, unread(live.Manifest.Unreadable))
+			// It comes again with the warnings of a later plan.
+			if p.Unread = unread(live.Manifest.Unreadable); !slices.Contains(p.Warnings, p.Unread) {
+				p.Warnings = append(p.Warnings, p.Unread)
+			}
 		}
 		if err := folder.PutJSON(radiusFile(in.Against), diff); err != nil {
 			return Plan{}, err
@@ -222,15 +227,21 @@ func only(s backup.Source, names []string) (backup.Source, error) {
 // unreadShown bounds the places of a database that a plan names; the dump's manifest has them all.
 const unreadShown = 3
 
+// clipped keeps what a server says short enough for a history.
+func clipped(s string) string {
+	const most = 120
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
 // unread says what of the database could not be read.
 func unread(places []backup.Unreadable) string {
 	var named []string
 	for _, u := range places[:min(len(places), unreadShown)] {
-		where := u.Collection
-		if u.Range != "" {
-			where += " " + u.Range
-		}
-		named = append(named, fmt.Sprintf("%s (%s)", where, u.Error))
+		// The range is not named: an _id may be a person's address.
+		named = append(named, fmt.Sprintf("%s (%s)", u.Collection, clipped(u.Error)))
 	}
 	if more := len(places) - len(named); more > 0 {
 		named = append(named, fmt.Sprintf("and %d more", more))

@@ -53,7 +53,7 @@ func TestABackupOnWhichAQueryDoesNotHold(t *testing.T) {
 		{"the next one is taken", map[string][]string{"newest": wrong}, RestoreInput{}, "older",
 			[]string{"newest does not look sound: " + wrong[0] + ". It was passed over."}, 2},
 		{"none is sound", map[string][]string{"newest": wrong, "older": wrong}, RestoreInput{}, "newest",
-			[]string{"newest does not look sound", "older does not look sound", "No backup passes the queries", "newest does not look sound: " + wrong[0] + "."}, 3},
+			[]string{"newest does not look sound: " + wrong[0] + ".", "older does not look sound", "No backup passes the queries"}, 3},
 		{"a person named it", map[string][]string{"newest": wrong}, RestoreInput{Backup: "newest"}, "newest", []string{"newest does not look sound"}, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -78,6 +78,23 @@ func TestABackupOnWhichAQueryDoesNotHold(t *testing.T) {
 			require.Equal(t, row.proofs-1, w.count["RemoveStaging"], "what was passed over is not left behind")
 		})
 	}
+}
+
+// TestAQueryThatCannotBeAskedStopsNothing proves that a filter which the server does not take costs no recovery: a person is told, and
+// no policy approves.
+func TestAQueryThatCannotBeAskedStopsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.snap.Queries, w.unasked = true, []string{"garbage (unknown operator $nope)"}
+	w.snap.AutoApprove = &config.AutoApprove{MaxMissing: 1000, MaxChanged: 1000}
+	w.at(time.Hour, func() {
+		require.False(t, w.ran("SwapCollections"))
+		w.says(DoorApprove, Answer{Plan: w.plan.Code}, "")
+	})
+	r := w.restore(RestoreInput{})
+	require.Equal(t, Recovered, r.Outcome)
+	require.Equal(t, "newest", r.Backup.ID)
+	require.Len(t, r.Warnings, 1)
+	require.Contains(t, r.Warnings[0], "could not be asked of the staged copy: garbage (unknown operator $nope)")
 }
 
 func TestQueriesAreAskedOnlyWhereThereAreAny(t *testing.T) {

@@ -39,6 +39,7 @@ type world struct {
 	candidates []activities.Weighed
 	passedOver []string
 	unsound    map[string][]string
+	unasked    []string
 	// application is what the steps have made of it: running, stopped, or failed where its start did not succeed.
 	application string
 
@@ -146,8 +147,8 @@ func (w *world) mockSteps() {
 		}
 		return activities.Chosen{}, final(activities.NoBackup, "no proven backup")
 	})
-	w.OnActivity(data.QueryStaging, anything, anything).Return(func(_ context.Context, at activities.Attempt) ([]string, error) {
-		return w.unsound[at.Backup], w.hit("QueryStaging")
+	w.OnActivity(data.QueryStaging, anything, anything).Return(func(_ context.Context, at activities.Attempt) (activities.Queried, error) {
+		return activities.Queried{Wrong: w.unsound[at.Backup], Unasked: w.unasked}, w.hit("QueryStaging")
 	})
 	w.OnActivity(catalog.CheckBackup, anything, anything).Return(func(_ context.Context, in activities.CheckInput) (activities.BackupRef, error) {
 		return ref(in.ID), w.hit("CheckBackup")

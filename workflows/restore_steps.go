@@ -62,6 +62,9 @@ func (r *restore) chooseBackup(ctx workflow.Context) (string, error) {
 			}).Get(ctx, &chosen)
 		if is(err, activities.NoBackup) && len(r.unsound) > 0 && !r.resigned {
 			r.resigned = true
+			for i, w := range r.warnings {
+				r.warnings[i] = strings.TrimSuffix(w, passedOver)
+			}
 			r.warn("No backup passes the queries of `verify.queries`: the newest one is taken. Look closely before you approve.")
 			continue
 		}
@@ -161,21 +164,38 @@ func (r *restore) query(ctx workflow.Context) error {
 	if !r.snap.Queries {
 		return nil
 	}
-	var wrong []string
+	var said activities.Queried
 	err := workflow.ExecuteActivity(long(ctx, r.snap.HostQueue, "Ask the staged copy what holds on a sound database", time.Hour),
-		data.QueryStaging, r.attempt).Get(ctx, &wrong)
-	if err != nil || len(wrong) == 0 {
+		data.QueryStaging, r.attempt).Get(ctx, &said)
+	if err != nil {
 		return err
 	}
-	found := fmt.Sprintf("Backup %s does not look sound: %s.", r.backup.ID, strings.Join(wrong, "; "))
-	if r.in.Backup != "" || r.resigned {
-		r.warn(found)
+	if len(said.Unasked) > 0 {
+		r.doubted = true // no policy approves what was not looked at
+		r.warnOnce(fmt.Sprintf("Queries of verify.queries could not be asked of the staged copy: %s.", strings.Join(said.Unasked, "; ")))
+	}
+	if len(said.Wrong) == 0 {
 		return nil
 	}
-	r.warn(found + " It was passed over.")
+	found := fmt.Sprintf("Backup %s does not look sound: %s.", r.backup.ID, strings.Join(said.Wrong, "; "))
+	if r.in.Backup != "" || r.resigned {
+		r.warnOnce(found)
+		return nil
+	}
+	r.warn(found + passedOver)
 	r.unsound, r.excluded = append(r.unsound, r.backup.ID), append(r.excluded, r.backup.ID)
 	r.passed, r.doubted = true, true
 	return nil
+}
+
+// passedOver ends the warning of a backup on which a query does not hold, as long as another one is taken.
+const passedOver = " It was passed over."
+
+// warnOnce warns of what may come again with another backup or plan.
+func (r *restore) warnOnce(text string) {
+	if !slices.Contains(r.warnings, text) {
+		r.warn(text)
+	}
 }
 
 // weighed notes what the choice was made from. What was passed over is said in every plan.
@@ -183,9 +203,7 @@ func (r *restore) weighed(c activities.Chosen) {
 	r.candidates = c.Candidates
 	for _, why := range c.PassedOver {
 		r.doubted = true
-		if !slices.Contains(r.warnings, why) {
-			r.warn(why)
-		}
+		r.warnOnce(why)
 	}
 }
 
@@ -194,6 +212,9 @@ func (r *restore) drawPlan(ctx workflow.Context) (string, error) {
 	err := workflow.ExecuteActivity(
 		long(ctx, r.snap.HostQueue, "Draw the plan: what comes back, what changes, what leaves", time.Hour),
 		data.DrawPlan, activities.PlanInput{Attempt: r.attempt, Against: r.emergency, Warnings: r.warnings, State: r.backup.State, Candidates: r.candidates}).Get(ctx, &r.plan)
+	if u := r.plan.Unread; u != "" {
+		r.warnOnce(u) // the report says it, too
+	}
 	return "", err
 }
 

@@ -420,3 +420,24 @@ func TestVerifyDatabase(t *testing.T) {
 		require.Equal(t, "surplus: it is not in the backup", v.Differences[2].String())
 	})
 }
+
+// TestTheStagedCopyIsCounted counts what a query finds in the staged copy, not in the live database, and tells a query that the server does
+// not take from one that finds nothing.
+func TestTheStagedCopyIsCounted(t *testing.T) {
+	onServers(t, func(t *testing.T, db *mongo.Database, _ *mongotest.Server) {
+		fill(t, db, given{name: "customers", documents: people(t, 3, "live")})
+		o, _ := attempt(t, db, makeBackup(t, given{name: "customers", documents: people(t, 12, "x")}), "r1")
+		stageAndProve(t, o)
+		count := func(collection string, filter bson.D) int64 {
+			n, err := CountStaged(t.Context(), o, collection, filter)
+			require.NoError(t, err)
+			return n
+		}
+		require.EqualValues(t, 12, count("customers", bson.D{}))
+		require.EqualValues(t, 5, count("customers", bson.D{{Key: "n", Value: bson.D{{Key: "$lt", Value: int32(5)}}}}))
+		require.Zero(t, count("nowhere", bson.D{}))
+		_, err := CountStaged(t.Context(), o, "customers", bson.D{{Key: "n", Value: bson.D{{Key: "$nope", Value: 1}}}})
+		var refused *RefusedError
+		require.ErrorAs(t, err, &refused)
+	})
+}

@@ -8,7 +8,7 @@ import (
 )
 
 // CountStaged counts the documents of a staged collection that match a filter. Of a collection that the backup does not have there are
-// none. A view is not counted: what it shows is live.
+// none. A *RefusedError says that it cannot be counted: it was not staged, or the server does not take the filter.
 func CountStaged(ctx context.Context, o StageOptions, collection string, filter bson.D) (int64, error) {
 	if err := o.Lease.Check(ctx); err != nil {
 		return 0, err
@@ -22,7 +22,7 @@ func CountStaged(ctx context.Context, o StageOptions, collection string, filter 
 		case sc.Name != collection:
 			continue
 		case sc.Skipped != "" || sc.Stage == "":
-			return 0, fmt.Errorf("collection %s was not staged: %s", collection, sc.Skipped)
+			return 0, &RefusedError{Collection: collection, What: "a query", Reason: "the collection was not staged: " + sc.Skipped}
 		}
 		var answer struct {
 			N int64 `bson:"n"`
@@ -30,6 +30,9 @@ func CountStaged(ctx context.Context, o StageOptions, collection string, filter 
 		err := persist(ctx, func() error {
 			return o.DB.RunCommand(ctx, bson.D{{Key: "count", Value: sc.Stage}, {Key: "query", Value: filter}}).Decode(&answer)
 		})
+		if c := code(err); c != 0 && !transient(err) {
+			return 0, &RefusedError{Collection: collection, What: "a query", Code: c, Reason: err.Error()}
+		}
 		if err != nil {
 			return 0, fmt.Errorf("count staged collection %s: %w", collection, err)
 		}
