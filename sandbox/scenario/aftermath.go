@@ -41,6 +41,10 @@ func (c *story) lookAtMails(context.Context) error {
 			may[o.Users[0].Email] = o.Users[0].Active
 		}
 	}
+	if c.newcomer != "" { // it loses everything: nobody has more to be told
+		must[c.newcomer] = true
+		active++
+	}
 	got, sent := map[string]int{}, 0
 	for _, m := range c.world.Mail.Mails() {
 		for _, to := range m.To {

@@ -117,9 +117,10 @@ func (c *story) newPod(ctx context.Context) error {
 	if err := c.world.NewPod(ctx); err != nil {
 		return err
 	}
+	c.newcomer = "newcomer@garage.example"
 	for collection, doc := range map[string]bson.D{
 		"organizations": {{Key: "_id", Value: bson.NewObjectID()}, {Key: "organization_id", Value: "org_newcomer"}, {Key: "name", Value: "Newcomer Garage"},
-			{Key: "email", Value: "newcomer@garage.example"}, {Key: "is_active", Value: true}},
+			{Key: "email", Value: c.newcomer}, {Key: "is_active", Value: true}},
 		"users": {{Key: "_id", Value: bson.NewObjectID()}, {Key: "user_id", Value: "user_newcomer"}, {Key: "organization_id", Value: "org_newcomer"},
 			{Key: "role", Value: "owner"}, {Key: "email", Value: "owner@garage.example"}, {Key: "is_active", Value: true}},
 	} {

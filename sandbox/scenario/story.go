@@ -44,6 +44,7 @@ type story struct {
 	released bool // people could work again
 	seen     map[string]workflows.StepState
 	merged   []string // collections whose entries newer than the backup survive
+	newcomer string   // address of an organization that signed up after the backup
 
 	mu     sync.Mutex // of the timeline: events come from several goroutines
 	result Result
