@@ -74,6 +74,7 @@ type Chosen struct {
 	BackupRef
 	Candidates []Weighed `json:"candidates,omitempty"` // newest first, at most weighedShown; none where there is no choice
 	PassedOver []string  `json:"passedOver,omitempty"` // newer ones, because they may hold the damage, too: a sentence of each
+	Doubtful   string    `json:"doubtful,omitempty"`   // why the one that was taken may hold the damage; empty where nothing says so
 }
 
 // Weighed is a backup that could be taken, and what its contents say of it beside the one before.
@@ -107,7 +108,7 @@ func (a *Catalog) ChooseBackup(ctx context.Context, in ChooseInput) (Chosen, err
 	choice, err := c.Choose(left, in.Before, in.Want)
 	var out Chosen
 	if err == nil {
-		if out, err = a.weigh(ctx, in, &choice); err != nil {
+		if out, err = a.weigh(ctx, in, entries, &choice); err != nil {
 			return Chosen{}, err
 		}
 	}
@@ -134,12 +135,18 @@ func withExcluded(entries []catalog.Entry, candidates []catalog.Candidate) []cat
 }
 
 // weigh passes over backups that may hold the damage, too, unless a person named one.
-func (a *Catalog) weigh(ctx context.Context, in ChooseInput, choice *catalog.Choice) (Chosen, error) {
+func (a *Catalog) weigh(ctx context.Context, in ChooseInput, entries []catalog.Entry, choice *catalog.Choice) (Chosen, error) {
 	t, err := a.target(in.Target)
 	if err != nil {
 		return Chosen{}, err
 	}
-	evidence, err := a.catalog(in.Target).Evidence(ctx, choice.Candidates, catalog.EvidenceOptions{
+	// Those that were passed over are compared with, too: without them, a damaged one would look like the first there is.
+	c := a.catalog(in.Target)
+	whole, err := c.Choose(entries, in.Before, in.Want)
+	if err != nil {
+		return Chosen{}, typed(ctx, err)
+	}
+	evidence, err := c.Evidence(ctx, whole.Candidates, catalog.EvidenceOptions{
 		Key: t.Verify.KeyCounts, Volatile: t.Deletions.Volatile, Only: in.Collections,
 	})
 	if err != nil {
@@ -157,12 +164,15 @@ func (a *Catalog) weigh(ctx context.Context, in ChooseInput, choice *catalog.Cho
 		}
 	}
 	out.BackupRef = refOfEntry(choice.Entry)
+	if i := slices.IndexFunc(evidence, func(v catalog.Evidence) bool { return v.ID == out.ID && v.Doubtful }); i >= 0 {
+		out.Doubtful = evidence[i].Why
+	}
 	if len(evidence) < 2 {
 		return out, nil
 	}
 	for _, v := range evidence[:min(len(evidence), weighedShown)] {
-		i := slices.IndexFunc(choice.Candidates, func(x catalog.Candidate) bool { return x.Entry.ID == v.ID })
-		e := choice.Candidates[i].Entry
+		i := slices.IndexFunc(whole.Candidates, func(x catalog.Candidate) bool { return x.Entry.ID == v.ID })
+		e := whole.Candidates[i].Entry
 		out.Candidates = append(out.Candidates, Weighed{
 			ID: e.ID, Time: e.Time, State: string(e.State), Documents: e.Documents, Doubtful: v.Doubtful, Why: v.Why,
 		})
@@ -238,7 +248,7 @@ func (a *Catalog) ApplyRetention(ctx context.Context, target string) (Retention,
 
 // dropOld drops what closed incidents set aside, once the keep time has passed since they closed. What belongs to no
 // incident that we know of is left alone.
-func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, keep time.Duration) ([]string, error) {
+func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, keep time.Duration) (dropped []string, err error) {
 	db, err := a.Databases(target)
 	if err != nil {
 		return nil, err
@@ -248,12 +258,26 @@ func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, kee
 		return nil, err
 	}
 	incidents := filepath.Join(a.Config.Storage.Dir, "incidents", target)
+	if len(olds) == 0 {
+		return nil, nil
+	}
+	// Somebody may roll back meanwhile, without Temporal: whoever renames holds the lease.
+	lease, err := restore.Acquire(ctx, db, restore.Holder{Owner: "retention/" + target, Run: now.Format(time.RFC3339Nano), Purpose: "drop what incidents set aside"}, false)
+	if _, held := errors.AsType[*restore.LeaseHeldError](err); held {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
 	halves, err := restore.HalfSwaps(incidents)
 	if err != nil {
 		return nil, err
 	}
-	var dropped []string
 	for _, o := range olds {
+		if err := lease.Check(ctx); err != nil {
+			return dropped, err
+		}
 		// The playbook may be over while its restore was terminated in the middle: what it set aside is then all that there is.
 		if slices.ContainsFunc(halves, func(h restore.Half) bool { return h.Incident == o.Incident }) {
 			continue

@@ -16,6 +16,7 @@ import (
 	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/config"
+	"github.com/battwheels/runbook/internal/restore"
 	"github.com/battwheels/runbook/internal/undelete"
 )
 
@@ -123,15 +124,23 @@ func (a *Undelete) CheckSafetyDump(ctx context.Context, in NewerInput) (NewerSou
 	if err != nil {
 		return NewerSource{}, err
 	}
+	// A restore that was rejected, or rolled back, has lost nothing: what is absent then, somebody deleted.
+	swaps, err := restore.StandingSwaps(filepath.Join(a.Config.Storage.Dir, "incidents", in.Target))
+	if err != nil {
+		return NewerSource{}, err
+	}
+	stands := func(incident string) bool {
+		return slices.ContainsFunc(swaps, func(s restore.Standing) bool { return s.Incident == incident && !s.Half })
+	}
 	i := slices.IndexFunc(entries, func(e catalog.Entry) bool {
-		return e.Kind == backup.Safety && e.DuringIncident != "" && (in.Of == "" || e.DuringIncident == in.Of) && e.State != catalog.Incomplete
+		return e.Kind == backup.Safety && (in.Of == "" || e.DuringIncident == in.Of) && e.State != catalog.Incomplete && stands(e.DuringIncident)
 	})
 	if i < 0 && in.Of == "" {
-		return NewerSource{}, badInput(fmt.Errorf("no incident of %s has a safety dump on this host: there is nothing from which newer documents could come", in.Target))
+		return NewerSource{}, badInput(fmt.Errorf("no incident of %s has a safety dump of a restore that stands on this host: there is nothing from which newer documents could come", in.Target))
 	}
 	if i < 0 {
 		return NewerSource{}, badInput(fmt.Errorf(
-			`incident %s of %s has no safety dump on this host: "runbook backups list %s" shows those that there are`, in.Of, in.Target, in.Target))
+			`incident %s of %s has no safety dump of a restore that stands on this host: "runbook backups list %s" shows the dumps that there are`, in.Of, in.Target, in.Target))
 	}
 	out := NewerSource{Of: entries[i].DuringIncident}
 	restored, err := a.restoredIn(in.Target, out.Of, entries[i].Name)

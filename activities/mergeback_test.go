@@ -57,7 +57,16 @@ func newLostWork(t *testing.T, only ...string) *lostWork {
 		require.NoError(t, err)
 	}
 	require.NoError(t, db.Collection("rubbish").Drop(t.Context()))
+	w.swap("swapped")
 	return w
+}
+
+// swap leaves the journal of the restore's swap in that state.
+func (w *lostWork) swap(state string) {
+	w.t.Helper()
+	dir := filepath.Join(w.Config.Storage.Dir, "incidents", "shop", "inc1", "staging-7")
+	require.NoError(w.t, os.MkdirAll(dir, 0o700))
+	require.NoError(w.t, os.WriteFile(filepath.Join(dir, "swap.json"), []byte(`{"state":"`+state+`","incident":"inc1","database":"shop"}`), 0o600))
 }
 
 func (w *lostWork) attempt() Attempt { return Attempt{Target: "shop", Incident: "inc2", Run: "run1"} }
@@ -171,6 +180,8 @@ func TestAMergeNamesWhatItCannotReadFrom(t *testing.T) {
 		{"no safety dump at all", "", func(t *testing.T, w *lostWork) {
 			require.NoError(t, os.RemoveAll(filepath.Join(w.Config.Storage.Dir, "backups", "shop", w.safety)))
 		}, BadInput},
+		{"a restore that was rolled back lost nothing", "inc1", func(_ *testing.T, w *lostWork) { w.swap("rolled back") }, BadInput},
+		{"one that was cut off is not over", "", func(_ *testing.T, w *lostWork) { w.swap("swapping") }, BadInput},
 		{"no word of what was restored", "inc1", func(t *testing.T, w *lostWork) {
 			require.NoError(t, os.Remove(filepath.Join(w.Config.Storage.Dir, "incidents", "shop", "inc1", "plan-"+w.plan.Code+".json")))
 		}, BadInput},

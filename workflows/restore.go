@@ -333,6 +333,7 @@ func (r *restore) stageAndPlan(ctx workflow.Context) (again bool, ended Outcome,
 func (r *restore) passOver(ctx workflow.Context) error {
 	if r.backup.ID != "" {
 		r.excluded = append(r.excluded, r.backup.ID)
+		r.unsound = slices.DeleteFunc(r.unsound, func(id string) bool { return id == r.backup.ID })
 	}
 	r.in.Backup = r.wanted
 	return r.unstage(ctx)

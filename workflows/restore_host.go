@@ -54,6 +54,8 @@ func (r *restore) startOver(ctx workflow.Context) error {
 	}
 	r.emergency, r.safety, r.cleared, r.halfSwapped = "", "", false, false
 	r.took = nil
+	// What was found wrong with backups over there says nothing of the copies here.
+	r.excluded, r.unsound, r.candidates, r.resigned, r.passed = nil, nil, nil, false, false
 	r.backup, r.attempt.Backup, r.attempt.Token = activities.BackupRef{}, "", 0
 	return nil
 }

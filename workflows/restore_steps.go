@@ -52,7 +52,7 @@ func (r *restore) chooseBackup(ctx workflow.Context) (string, error) {
 	for {
 		var chosen activities.Chosen
 		want := r.in.Backup
-		if want == "" && r.resigned {
+		if want == "" && r.resigned && len(r.unsound) > 0 {
 			want = r.unsound[0]
 		}
 		err := workflow.ExecuteActivity(
@@ -83,6 +83,7 @@ func (r *restore) chooseBackup(ctx workflow.Context) (string, error) {
 			return "", err
 		}
 		r.excluded = append(r.excluded, chosen.ID)
+		r.unsound = slices.DeleteFunc(r.unsound, func(id string) bool { return id == chosen.ID })
 		r.warn(fmt.Sprintf("Backup %s was passed over: %s", chosen.ID, message(err)))
 	}
 }
@@ -177,6 +178,7 @@ func (r *restore) query(ctx workflow.Context) error {
 	if len(said.Wrong) == 0 {
 		return nil
 	}
+	r.doubted = true
 	found := fmt.Sprintf("Backup %s does not look sound: %s.", r.backup.ID, strings.Join(said.Wrong, "; "))
 	if r.in.Backup != "" || r.resigned {
 		r.warnOnce(found)
@@ -184,7 +186,7 @@ func (r *restore) query(ctx workflow.Context) error {
 	}
 	r.warn(found + passedOver)
 	r.unsound, r.excluded = append(r.unsound, r.backup.ID), append(r.excluded, r.backup.ID)
-	r.passed, r.doubted = true, true
+	r.passed = true
 	return nil
 }
 
@@ -201,6 +203,10 @@ func (r *restore) warnOnce(text string) {
 // weighed notes what the choice was made from. What was passed over is said in every plan.
 func (r *restore) weighed(c activities.Chosen) {
 	r.candidates = c.Candidates
+	if c.Doubtful != "" {
+		r.doubted = true
+		r.warnOnce(fmt.Sprintf("Backup %s may hold the damage, too: %s", c.ID, c.Doubtful))
+	}
 	for _, why := range c.PassedOver {
 		r.doubted = true
 		r.warnOnce(why)

@@ -193,7 +193,7 @@ func (s *simulation) pick(ctx workflow.Context) (string, error) {
 	for {
 		var chosen activities.Chosen
 		err := workflow.ExecuteActivity(s.reading(ctx, "Choose the newest proven backup from before the damage"), catalog.ChooseBackup, activities.ChooseInput{
-			Attempt: activities.Attempt{Target: s.snap.Target}, Before: since, Want: s.in.Backup, Excluded: passed,
+			Attempt: activities.Attempt{Target: s.snap.Target, Collections: s.in.Collections}, Before: since, Want: s.in.Backup, Excluded: passed,
 		}).Get(ctx, &chosen)
 		if err != nil {
 			return "", err

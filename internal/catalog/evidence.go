@@ -53,8 +53,8 @@ const (
 	readableBytes = 16 << 20
 )
 
-// lookedAt bounds how many backups are compared, the newest ones.
-const lookedAt = 7
+// readFrom is how many backups are compared by what was changed in them, the newest ones: that takes reading. Counts are compared of all.
+const readFrom = 7
 
 // Evidence compares the eligible ones of the candidates, which are ordered newest first: each with the last one before it that is not
 // doubtful itself, because damage that nobody saw is in every backup that came after it. Backups of which only a copy is left
@@ -62,26 +62,28 @@ const lookedAt = 7
 func (c *Catalog) Evidence(ctx context.Context, candidates []Candidate, o EvidenceOptions) ([]Evidence, error) {
 	var eligible []*Entry
 	for i := range candidates {
-		if candidates[i].Eligible && len(eligible) < lookedAt {
+		if candidates[i].Eligible {
 			eligible = append(eligible, &candidates[i].Entry)
 		}
 	}
 	w := &weighing{options: o, shares: map[[2]string]map[string]float64{}}
 	var all []Evidence
 	var before, beforeThat *Entry
-	for _, e := range slices.Backward(eligible) {
+	for i, e := range slices.Backward(eligible) {
+		w.reads = i < readFrom
 		one, err := w.weigh(ctx, e, before, beforeThat)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		if err != nil {
-			// Damaged files are for the check of every byte to find, before anything is restored.
-			one = Evidence{ID: e.ID, Why: "It could not be compared with the one before: " + err.Error()}
+			// Damaged files are for the check of every byte to find, before anything is restored. What the manifests tell stands.
+			one.judge(o)
+			one.Why = "Not all of it could be compared with the one before: " + err.Error() + " " + one.Why
 		}
 		if one.Doubtful && e.accepted {
 			one.Doubtful, one.Why = false, "Somebody has accepted it. "+one.Why
 		}
-		if !one.Doubtful {
+		if !one.Doubtful && (err == nil || before == nil) {
 			before, beforeThat = e, before
 		}
 		all = append(all, one)
@@ -93,6 +95,7 @@ func (c *Catalog) Evidence(ctx context.Context, candidates []Candidate, o Eviden
 type weighing struct {
 	options EvidenceOptions
 	shares  map[[2]string]map[string]float64 // changed share by collection, of pairs that were compared
+	reads   bool                             // what was changed is looked for
 }
 
 func (w *weighing) weigh(ctx context.Context, e, older, oldest *Entry) (Evidence, error) {
@@ -126,9 +129,12 @@ func (w *weighing) weigh(ctx context.Context, e, older, oldest *Entry) (Evidence
 			out.Fallen = append(out.Fallen, Shift{was.Name, before, now})
 		}
 	}
-	changed, err := w.changed(ctx, e, older)
-	if err != nil {
-		return out, err
+	var changed map[string]float64
+	if w.reads {
+		var err error
+		if changed, err = w.changed(ctx, e, older); err != nil {
+			return out, err
+		}
 	}
 	for i := range older.manifest.Collections {
 		was := &older.manifest.Collections[i]
@@ -233,28 +239,30 @@ func (v *Evidence) judge(o EvidenceOptions) {
 }
 
 // Weigh takes the newest candidate that is not doubtful, instead of a newer one that is, and returns the evidence against those that
-// were passed over.
+// were passed over. Evidence may be of more backups than the choice has candidates: these stay out of it.
 func (c *Choice) Weigh(evidence []Evidence) []Evidence {
 	var over []Evidence
+	at := map[string]*Candidate{}
+	for i := range c.Candidates {
+		if c.Candidates[i].Eligible {
+			at[c.Candidates[i].Entry.ID] = &c.Candidates[i]
+		}
+	}
 	for _, v := range evidence {
-		if v.Doubtful {
+		x := at[v.ID]
+		switch {
+		case x == nil:
+		case v.Doubtful:
 			over = append(over, v)
-			continue
-		}
-		if len(over) == 0 {
-			return nil
-		}
-		for i := range c.Candidates {
-			x := &c.Candidates[i]
-			if n := slices.IndexFunc(over, func(v Evidence) bool { return v.ID == x.Entry.ID }); n >= 0 {
-				x.Why = "It may hold the damage. " + over[n].Why
+		default:
+			if len(over) > 0 {
+				x.Why, c.Entry = "It is the newest whose contents are not doubtful.", x.Entry
 			}
-			if x.Entry.ID == v.ID {
-				x.Why = "It is the newest whose contents are not doubtful."
-				c.Entry = x.Entry
+			for _, v := range over {
+				at[v.ID].Why = "It may hold the damage. " + v.Why
 			}
+			return over
 		}
-		return over
 	}
 	return nil
 }

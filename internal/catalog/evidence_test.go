@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ func TestTheNewestBackupWithoutTheDamageIsChosen(t *testing.T) {
 		{"it has lost a quarter", []shape{plain, plain, plain.with(shape{"invoices": 90})}, 1, "invoices has 90 of 120 documents left."},
 		{"a few less are daily work", []shape{plain, plain, plain.with(shape{"invoices": 105})}, 2, "are like those"},
 		{"damage that nobody saw for two days", []shape{plain, plain, plain.without("invoices"), plain.without("invoices")}, 1, "it holds nothing of invoices."},
+		{"damage that nobody saw for long", append([]shape{plain, plain}, slices.Repeat([]shape{plain.without("invoices")}, 9)...), 1, "it holds nothing of invoices."},
 		{"it was mended in between", []shape{plain, plain.without("invoices"), plain}, 2, "are like those"},
 		{"one other collection was cleared out", []shape{plain, plain, plain.without("notes")}, 2, "it holds nothing of notes."},
 		{"three at once were not", []shape{plain, plain, plain.without("notes", "jobs", "tags")}, 1, "it holds nothing of jobs, notes, tags."},
@@ -56,7 +58,7 @@ func TestTheNewestBackupWithoutTheDamageIsChosen(t *testing.T) {
 			w := newWorld(t)
 			var ids []string
 			for i, s := range row.days {
-				id := w.own(day("2026-02-20 02:00:00").AddDate(0, 0, i).Format(time.DateTime), backup.Scheduled, s)
+				id := w.own(day("2026-02-10 02:00:00").AddDate(0, 0, i).Format(time.DateTime), backup.Scheduled, s)
 				w.verify(id)
 				ids = append(ids, id)
 			}
@@ -93,6 +95,27 @@ func TestABackupThatAPersonAcceptedIsNotDoubted(t *testing.T) {
 	require.Contains(t, evidence[0].Why, "Somebody has accepted it.")
 }
 
+// TestWhatTheManifestsTellStandsWithoutTheFiles damages a file of the older backup, so that not all can be compared: that the newer one
+// lacks a collection is known all the same.
+func TestWhatTheManifestsTellStandsWithoutTheFiles(t *testing.T) {
+	w := newWorld(t)
+	plain := usual(30).with(shape{"filler": 3000})
+	old := w.own("2026-02-20 02:00:00", backup.Scheduled, plain)
+	e := w.verify(old)
+	w.verify(w.own("2026-02-21 02:00:00", backup.Scheduled, plain.without("invoices").with(shape{"users@1": 40})))
+	path := filepath.Join(e.Data, backup.DataPath(w.Database, "users", backup.TypeCollection, true))
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b[len(b)/2] ^= 1
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	choice, err := w.Choose(w.list(), time.Time{}, "")
+	require.NoError(t, err)
+	evidence, err := w.Evidence(t.Context(), choice.Candidates, EvidenceOptions{Key: []string{"invoices"}})
+	require.NoError(t, err)
+	require.True(t, evidence[0].Doubtful, evidence[0].Why)
+	require.Contains(t, evidence[0].Why, "it holds nothing of invoices")
+}
+
 // TestABackupThatCannotBeReadIsLeftToTheCheck flips a byte of a file that the comparison reads: it says so, and doubts nothing.
 func TestABackupThatCannotBeReadIsLeftToTheCheck(t *testing.T) {
 	w := newWorld(t)
@@ -109,6 +132,6 @@ func TestABackupThatCannotBeReadIsLeftToTheCheck(t *testing.T) {
 	require.NoError(t, err)
 	evidence, err := w.Evidence(t.Context(), choice.Candidates, EvidenceOptions{Key: []string{"invoices"}})
 	require.NoError(t, err)
-	require.Contains(t, evidence[0].Why, "could not be compared")
+	require.Contains(t, evidence[0].Why, "Not all of it could be compared")
 	require.Empty(t, choice.Weigh(evidence))
 }
