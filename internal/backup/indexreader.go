@@ -13,8 +13,9 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/zeebo/xxh3"
+
+	"github.com/battwheels/runbook/internal/inflate"
 )
 
 // IndexReader reads a document index from its beginning to its end, in the order of its keys. It holds one block. Whatever
@@ -167,17 +168,13 @@ func (r *IndexReader) rest(n int) error {
 }
 
 func (r *IndexReader) inflate(packed []byte, n int) error {
-	z := inflaters.Get().(io.ReadCloser)
-	defer inflaters.Put(z)
-	if err := z.(flate.Resetter).Reset(bytes.NewReader(packed), nil); err != nil {
-		return err
-	}
+	d := inflaters.Get().(*inflate.Inflater)
+	defer inflaters.Put(d)
 	if cap(r.columns) < n {
 		r.columns = make([]byte, largestBlock)
 	}
 	r.columns = r.columns[:n]
-	_, err := io.ReadFull(z, r.columns)
-	return err
+	return d.Inflate(r.columns, packed)
 }
 
 func (r *IndexReader) footer() error {

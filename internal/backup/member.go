@@ -11,6 +11,8 @@ import (
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/battwheels/runbook/internal/inflate"
 )
 
 // Our files are a series of gzip members, which every gzip reader takes for one stream. Each member holds whole
@@ -91,7 +93,7 @@ func contentLength(member []byte) int {
 	return int(binary.LittleEndian.Uint32(member[len(member)-4:]))
 }
 
-var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+var inflaters = sync.Pool{New: func() any { return new(inflate.Inflater) }}
 
 // unpack returns a member's content, and fails unless its length and CRC are what the member says.
 func (a *ReadAhead) unpack(member []byte) (*[]byte, error) {
@@ -100,30 +102,19 @@ func (a *ReadAhead) unpack(member []byte) (*[]byte, error) {
 		return nil, errors.New("gzip: a member is longer than any that runbook writes")
 	}
 	content := a.stretch(n)
-	if err := inflate(*content, member); err != nil {
+	if err := unpackMember(*content, member); err != nil {
 		a.reuse(content)
 		return nil, err
 	}
 	return content, nil
 }
 
-// inflate fills content, whose length is the one that the member claims.
-func inflate(content, member []byte) error {
-	in := bytes.NewReader(member[memberHeader : len(member)-memberTrailer])
-	z := inflaters.Get().(io.ReadCloser)
-	defer inflaters.Put(z)
-	if err := z.(flate.Resetter).Reset(in, nil); err != nil {
+// unpackMember fills content, whose length is the one that the member claims.
+func unpackMember(content, member []byte) error {
+	d := inflaters.Get().(*inflate.Inflater)
+	defer inflaters.Put(d)
+	if err := d.Inflate(content, member[memberHeader:len(member)-memberTrailer]); err != nil {
 		return fmt.Errorf("gzip: %w", err)
-	}
-	if _, err := io.ReadFull(z, content); err != nil {
-		return fmt.Errorf("gzip: %w", err)
-	}
-	var beyond [1]byte
-	if more, err := io.ReadFull(z, beyond[:]); more != 0 || !errors.Is(err, io.EOF) {
-		return errors.New("gzip: a member is longer than it says")
-	}
-	if in.Len() != 0 {
-		return errors.New("gzip: unread bytes at a member's end")
 	}
 	if crc32.ChecksumIEEE(content) != binary.LittleEndian.Uint32(member[len(member)-8:]) {
 		return errors.New("gzip: invalid checksum")
