@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,6 +52,36 @@ func Validate(doc bson.Raw) error {
 		at += int(size)
 	}
 	return nil
+}
+
+// EmptyTimestamp says whether a valid document has a Timestamp(0, 0) at its top level, apart from its _id: a server replaces it by the
+// current time on insert unless told not to.
+func EmptyTimestamp(doc bson.Raw) bool {
+	// Few documents have this byte at all.
+	if bytes.IndexByte(doc, byte(bson.TypeTimestamp)) < 0 {
+		return false
+	}
+	for at, last := 4, len(doc)-1; at < last; {
+		kind := bson.Type(doc[at])
+		name := at + 1
+		end := bytes.IndexByte(doc[name:], 0)
+		if end < 0 {
+			return false
+		}
+		at = name + end + 1
+		size := int64(fixedSizes[kind]) - 1
+		if size < 0 {
+			size = sizeOf(kind, doc[at:])
+		}
+		if size < 0 || size > int64(last-at) {
+			return false
+		}
+		if kind == bson.TypeTimestamp && binary.LittleEndian.Uint64(doc[at:]) == 0 && string(doc[name:name+end]) != "_id" {
+			return true
+		}
+		at += int(size)
+	}
+	return false
 }
 
 // sizeOf is how many bytes a value of a type with a length takes, -1 where that cannot be.

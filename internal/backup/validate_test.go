@@ -2,6 +2,7 @@ package backup
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,31 @@ func TestValidateFindsWhatTheDriverFinds(t *testing.T) {
 			binary.LittleEndian.PutUint32(cut, uint32(len(cut)))
 		}
 		requireSameVerdict(t, cut)
+	})
+}
+
+// TestEmptyTimestampIsFoundWhereTheDriverFindsOne looks at documents of every type, with and without one, and inside of others.
+func TestEmptyTimestampIsFoundWhereTheDriverFindsOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := anyDocument(t, 2)
+		empty := bson.Timestamp{}
+		for range rapid.IntRange(0, 2).Draw(t, "more") {
+			more := rapid.SampledFrom([]bson.E{
+				{Key: "_id", Value: empty}, {Key: "at", Value: empty}, {Key: "", Value: empty}, {Key: "set", Value: bson.Timestamp{I: 1}},
+				{Key: "inside", Value: bson.D{{Key: "at", Value: empty}}}, {Key: "n", Value: int64(0x11)}, {Key: "t", Value: bson.Timestamp{T: 0x11}},
+			}).Draw(t, "element")
+			at := rapid.IntRange(0, len(d)).Draw(t, "at")
+			d = slices.Insert(d, at, more)
+		}
+		b, err := bson.Marshal(d)
+		require.NoError(t, err)
+		elements, err := bson.Raw(b).Elements()
+		require.NoError(t, err)
+		want := slices.ContainsFunc(elements, func(e bson.RawElement) bool {
+			ts, i, ok := e.Value().TimestampOK()
+			return ok && ts == 0 && i == 0 && e.Key() != "_id"
+		})
+		require.Equal(t, want, EmptyTimestamp(b), "%v", bson.Raw(b))
 	})
 }
 

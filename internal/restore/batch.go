@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +55,7 @@ func (b *batch) add(doc bson.Raw) {
 	b.array = append(b.array, 0)
 	b.documents = append(b.documents, len(b.array))
 	b.array = append(b.array, doc...)
-	b.timestamp = b.timestamp || emptyTimestamp(doc)
+	b.timestamp = b.timestamp || backup.EmptyTimestamp(doc)
 }
 
 func (b *batch) size() int { return len(b.array) }
@@ -88,29 +87,6 @@ func (b *batch) command(collection string, ordered bool) bson.D {
 		command = append(command, bson.E{Key: "bypassEmptyTsReplacement", Value: true})
 	}
 	return command
-}
-
-// keyEndAndEmpty is the end of a key, and eight bytes of an empty timestamp.
-var keyEndAndEmpty = make([]byte, 9)
-
-// emptyTimestamp says whether a document has, at its top level, a Timestamp(0, 0): servers replace it by the current
-// time on insert unless told not to. On _id they do not.
-func emptyTimestamp(doc bson.Raw) bool {
-	// Few documents have so many zeros in a row, so that most are not taken apart.
-	if !bytes.Contains(doc, keyEndAndEmpty) {
-		return false
-	}
-	elements, err := doc.Elements()
-	if err != nil {
-		return false
-	}
-	for _, e := range elements {
-		v := e.Value()
-		if t, i, ok := v.TimestampOK(); ok && t == 0 && i == 0 && e.Key() != "_id" {
-			return true
-		}
-	}
-	return false
 }
 
 // errStartOver says that it is not known how much of an ordered batch has arrived, so that the collection must be
@@ -173,7 +149,7 @@ func explain(err error, of string, b *batch) error {
 		return &RefusedError{Collection: of, What: "its validator", Code: code(err), Reason: mayNotBypass}
 	case b.timestamp && unknownField(err, "bypassEmptyTsReplacement"):
 		for i := range b.documents {
-			if doc := b.at(i); emptyTimestamp(doc) {
+			if doc := b.at(i); backup.EmptyTimestamp(doc) {
 				return &RefusedError{
 					Collection: of, What: "document _id " + nameOf(doc), Code: code(err),
 					Reason: "it has an empty Timestamp, which this version of the server would replace by the current time",

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// inFlight bounds the bytes of all batches on their way: of two huge documents. The driver holds three copies of each.
+	// inFlight bounds the bytes of all batches on their way: of two huge documents, or half as much in ordinary batches. The driver holds
+	// three copies of each.
 	inFlight = 34 << 20
 	// unpackedAhead bounds what is unpacked before there is room for it in a batch: two huge documents, one by each of two cores.
 	unpackedAhead = 34 << 20

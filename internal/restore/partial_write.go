@@ -124,7 +124,7 @@ func (p *partial) write(ctx context.Context, c *backup.Collection, s *portion, b
 // exchange puts a document in the place of the one that has its _id, or removes that one where next is nil. If what it
 // took away was not what is kept, it puts that back.
 func (p *partial) exchange(ctx context.Context, collection string, of, next bson.Raw, before backup.Hash) error {
-	if next != nil && emptyTimestamp(next) {
+	if next != nil && backup.EmptyTimestamp(next) {
 		return p.update(ctx, collection, next)
 	}
 	id := of.Lookup("_id")
@@ -196,7 +196,7 @@ func (p *partial) update(ctx context.Context, collection string, doc bson.Raw) e
 	command := bson.D{
 		{Key: "update", Value: collection}, {Key: "updates", Value: bson.A{change}},
 	}
-	if emptyTimestamp(doc) {
+	if backup.EmptyTimestamp(doc) {
 		command = append(command, bson.E{Key: "bypassEmptyTsReplacement", Value: true})
 	}
 	err := persist(ctx, func() error {

@@ -71,7 +71,12 @@ func (s *sending) pack(c *backup.Collection) error {
 
 // admit waits until there is room for another batch on its way, of about so many bytes.
 func (s *sending) admit(b *batch, bytes int) error {
-	weight := min(int64(bytes), inFlight)
+	weight := int64(bytes)
+	if weight <= 2*largestBatch {
+		// The driver's copies of it lie about until the garbage collector comes. After a huge one it is called.
+		weight *= 2
+	}
+	weight = min(weight, inFlight)
 	if err := s.l.budget.Acquire(s.ctx, weight); err != nil {
 		return err
 	}
