@@ -1,6 +1,7 @@
 package seed
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -122,10 +123,11 @@ type generator struct {
 	world     *world
 	name      string
 	documents []bson.Raw
+	made      time.Time // the last _id
 }
 
 func (w *world) generator(name string) *generator {
-	return &generator{Rand: w.options.source(name), world: w, name: name}
+	return &generator{Rand: w.options.source(name), world: w, name: name, made: w.options.Now.Add(-400 * day)}
 }
 
 // add appends one document, with an _id of its own unless it brings one.
@@ -144,12 +146,18 @@ func (g *generator) add(doc bson.D) {
 // count scales the size of a large collection.
 func (g *generator) count(n int) int { return max(1, int(float64(n)*g.world.options.Scale)) }
 
-// objectID makes an identifier as a server's driver would, from the collection's own random numbers.
+// servers is how many processes of the application write to the database.
+const servers = 4
+
+// objectID makes an identifier as an application's driver would (https://www.mongodb.com/docs/manual/reference/bson-types/#objectid): the
+// second, which is never before the last one's, five bytes that are the process's own, and its count.
 func (g *generator) objectID() bson.ObjectID {
-	at := uint32(g.ago(400 * 24 * time.Hour).Unix())
-	a, b := g.Uint64(), at
-	return bson.ObjectID{byte(b >> 24), byte(b >> 16), byte(b >> 8), byte(b),
-		byte(a >> 56), byte(a >> 48), byte(a >> 40), byte(a >> 32), byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}
+	g.made = g.made.Add(time.Duration(g.Int64N(int64(time.Minute))))
+	server := g.Uint64() % servers
+	id := bson.NewObjectIDFromTimestamp(g.made)
+	binary.BigEndian.PutUint64(id[4:], (server+1)*0x9E3779B97F4A7C15)
+	binary.BigEndian.PutUint32(id[8:], binary.BigEndian.Uint32(id[8:])&^0xFFFFFF|uint32(len(g.documents))&0xFFFFFF)
+	return id
 }
 
 // ago is a time in the last d before the seed's end.
