@@ -107,6 +107,9 @@ func sizeOf(kind bson.Type, value []byte) int64 {
 	}
 	switch kind {
 	case bson.TypeEmbeddedDocument, bson.TypeArray, bson.TypeCodeWithScope:
+		if n < 4 {
+			return -1 // it counts itself
+		}
 		return n
 	case bson.TypeString, bson.TypeJavaScript, bson.TypeSymbol:
 		return n + 4
