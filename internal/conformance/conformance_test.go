@@ -13,6 +13,7 @@ func TestTheServerInMemoryConforms(t *testing.T) {
 	for name, opts := range map[string][]mongotest.Option{
 		"standalone":  nil,
 		"replica set": {mongotest.WithReplicaSet("rs0")},
+		"8.3, whose time series hold their buckets themselves": {mongotest.WithVersion("8.3.0")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conformance.Run(t, conformance.Server{URI: mongotest.Start(t, opts...).URI(), Known: true})

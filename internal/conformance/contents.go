@@ -23,7 +23,14 @@ type Held struct {
 	Documents []string // of a time series: its buckets
 }
 
-const buckets = "system.buckets."
+// bucketsOf begins a command on the buckets of a time series as the server lists it. One with a UUID is a collection that holds them itself, and
+// shows them with rawData; any other is a view of them.
+func bucketsOf(command, name string, listed bson.Raw) bson.D {
+	if _, _, ok := listed.Lookup("info", "uuid").BinaryOK(); ok {
+		return bson.D{{Key: command, Value: name}, {Key: "rawData", Value: true}}
+	}
+	return bson.D{{Key: command, Value: "system.buckets." + name}}
+}
 
 // Contents reads all that a database holds, as it is compared.
 func Contents(t *testing.T, db *mongo.Database) map[string]Held {
@@ -49,7 +56,7 @@ func contents(ctx context.Context, db *mongo.Database) (map[string]Held, error) 
 		idIndex, _ := c.Lookup("idIndex").DocumentOK()
 		h := Held{Type: c.Lookup("type").StringValue(), Options: ordered(c.Lookup("options").Document()) + "idIndex: " + ordered(idIndex)}
 		if h.Type != "view" {
-			if err := h.read(ctx, db, name); err != nil {
+			if err := h.read(ctx, db, name, c); err != nil {
 				return nil, fmt.Errorf("collection %q: %w", name, err)
 			}
 		}
@@ -58,7 +65,7 @@ func contents(ctx context.Context, db *mongo.Database) (map[string]Held, error) 
 	return all, nil
 }
 
-func (h *Held) read(ctx context.Context, db *mongo.Database, name string) error {
+func (h *Held) read(ctx context.Context, db *mongo.Database, name string, listed bson.Raw) error {
 	indexes, err := every(ctx)(db.Collection(name).Indexes().List(ctx))
 	if err != nil {
 		return err
@@ -67,10 +74,11 @@ func (h *Held) read(ctx context.Context, db *mongo.Database, name string) error 
 		h.Indexes = append(h.Indexes, ordered(i))
 	}
 	slices.Sort(h.Indexes)
+	find := bson.D{{Key: "find", Value: name}}
 	if h.Type == "timeseries" {
-		name = buckets + name
+		find = bucketsOf("find", name, listed)
 	}
-	documents, err := every(ctx)(db.Collection(name).Find(ctx, bson.D{}))
+	documents, err := every(ctx)(db.RunCommandCursor(ctx, find))
 	if err != nil {
 		return err
 	}

@@ -26,16 +26,6 @@ type collection struct {
 	keepsTimestamps bool
 }
 
-// where is the collection that takes the documents.
-func (c collection) where() string {
-	for _, o := range c.options {
-		if o.Key == "timeseries" {
-			return buckets + c.name
-		}
-	}
-	return c.name
-}
-
 func (c testCase) documents() (n int64) {
 	for _, c := range c.collections {
 		n += int64(len(c.documents))
@@ -63,12 +53,20 @@ func (c collection) fill(ctx context.Context, db *mongo.Database) error {
 			return err
 		}
 	}
+	insert := bson.D{{Key: "insert", Value: c.name}}
+	if field(c.options, "timeseries") != nil {
+		listed, err := every(ctx)(db.ListCollections(ctx, bson.D{{Key: "name", Value: c.name}}))
+		if err != nil || len(listed) != 1 {
+			return errors.Join(errors.New("the server has made a time series that it does not list"), err)
+		}
+		insert = bucketsOf("insert", c.name, listed[0])
+	}
 	n := 1000
 	if len(c.documents) > 0 && len(c.documents[0]) > 1<<20 {
 		n = perInsert
 	}
 	for batch := range slices.Chunk(c.documents, n) {
-		insert := bson.D{{Key: "insert", Value: c.where()}, {Key: "documents", Value: batch}, {Key: "bypassDocumentValidation", Value: true}}
+		insert := slices.Concat(insert, bson.D{{Key: "documents", Value: batch}, {Key: "bypassDocumentValidation", Value: true}})
 		if c.keepsTimestamps {
 			insert = append(insert, bson.E{Key: "bypassEmptyTsReplacement", Value: true})
 		}

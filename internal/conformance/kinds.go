@@ -88,7 +88,7 @@ func kindCases() []testCase {
 		}},
 		{name: "time series in the first form", collections: []collection{
 			{name: "weather", options: option("timeseries", option("timeField", "at", "metaField", "where", "granularity", "minutes"), "expireAfterSeconds", int64(1<<30)),
-				documents: bucketsOf(30)},
+				documents: oldBuckets(30)},
 			{name: "empty", options: option("timeseries", option("timeField", "at"))},
 		}},
 		{name: "time series in the compressed form", collections: []collection{
@@ -115,8 +115,8 @@ func reversed(list []bson.Raw) []bson.Raw {
 	return back
 }
 
-// bucketsOf makes buckets as servers before 5.2 wrote them, and still read.
-func bucketsOf(n int) []bson.Raw {
+// oldBuckets makes buckets as servers before 5.2 wrote them, and still read.
+func oldBuckets(n int) []bson.Raw {
 	start := time.Now().UTC().Truncate(time.Hour)
 	list := make([]bson.Raw, n)
 	for i := range list {

@@ -23,6 +23,9 @@ type query struct {
 // find runs a query and calls f with each document, which is valid during the call.
 func (d *reading) find(ctx context.Context, q query, f func(bson.Raw) error) error {
 	cmd := bson.D{{Key: "find", Value: d.listing.dataName()}}
+	if d.listing.raw() {
+		cmd = append(cmd, bson.E{Key: "rawData", Value: true})
+	}
 	if q.filter != nil {
 		cmd = append(cmd, bson.E{Key: "filter", Value: q.filter})
 	}

@@ -24,11 +24,15 @@ type listing struct {
 
 // dataName is the collection that holds the documents.
 func (l listing) dataName() string {
-	if l.kind == backup.TypeTimeseries {
+	if l.kind == backup.TypeTimeseries && !l.raw() {
 		return backup.BucketsPrefix + l.name
 	}
 	return l.name
 }
+
+// raw says that a time series is a collection itself, and shows its buckets to who asks with rawData: from MongoDB 8.3 on (DRIVERS-3064). Before,
+// it is a view of a collection beside it, and has no UUID.
+func (l listing) raw() bool { return l.kind == backup.TypeTimeseries && l.uuid != "" }
 
 // listings is what listCollections says, divided.
 type listings struct {

@@ -84,13 +84,13 @@ func listCollections(r *request, dst []byte) ([]byte, error) {
 		}
 		for _, name := range names {
 			c := db.colls[name]
-			if c == nil {
+			if c == nil || s.hides(c) {
 				continue
 			}
-			if d := c.describe(false); match != nil && !match(d) {
+			if d := s.describe(c, false); match != nil && !match(d) {
 				continue
 			}
-			docs = append(docs, c.describe(flag(r.body, "nameOnly")))
+			docs = append(docs, s.describe(c, flag(r.body, "nameOnly")))
 		}
 	}
 	return r.appendFirst(dst, r.listCursor(namespace{r.db, "$cmd.listCollections"}, docs), size, false)
@@ -126,7 +126,7 @@ func sizeOfCursor(body document) (int, error) {
 }
 
 // describe is a collection as listCollections shows it.
-func (c *collection) describe(nameOnly bool) document {
+func (s *Server) describe(c *collection, nameOnly bool) document {
 	return build(func(dst []byte) []byte {
 		dst = bsoncore.AppendStringElement(dst, "name", c.ns.coll)
 		dst = bsoncore.AppendStringElement(dst, "type", c.kind)
@@ -136,7 +136,7 @@ func (c *collection) describe(nameOnly bool) document {
 		dst = bsoncore.AppendDocumentElement(dst, "options", c.options)
 		info, dst := bsoncore.AppendDocumentElementStart(dst, "info")
 		dst = bsoncore.AppendBooleanElement(dst, "readOnly", c.kind == typeView)
-		if c.kind == typeCollection {
+		if c.kind == typeCollection || c.kind == typeTimeseries && s.version.holdsBuckets() {
 			dst = bsoncore.AppendBinaryElement(dst, "uuid", 4, c.uuid[:])
 		}
 		dst = end(dst, info)

@@ -253,7 +253,10 @@ func (r *request) namespace() (namespace, error) {
 		return namespace{}, errorf(InvalidNamespace, "collection name has invalid type %s", typeName(v.Type))
 	}
 	ns := namespace{r.db, coll}
-	return ns, ns.check()
+	if err := ns.check(); err != nil || !r.server.version.holdsBuckets() || r.name == "getMore" {
+		return ns, err
+	}
+	return r.server.logical(ns, flag(r.body, "rawData"))
 }
 
 // documents reads a list of documents, from a section of its own or from the command's body.

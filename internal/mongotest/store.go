@@ -134,7 +134,7 @@ func (s *Server) addCollection(ns namespace, kind string, options document) (*co
 	s.databases[ns.db] = db
 	db.colls[ns.coll] = c
 	s.tick()
-	if kind != typeCollection {
+	if kind == typeView || kind == typeTimeseries && !s.version.holdsBuckets() {
 		return c, s.recordView(c)
 	}
 	return c, nil

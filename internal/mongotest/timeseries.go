@@ -2,13 +2,37 @@ package mongotest
 
 import (
 	"strconv"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 )
 
 // buckets is where a time series keeps its measurements.
-func (c *collection) buckets() namespace { return namespace{c.ns.db, "system.buckets." + c.ns.coll} }
+func (c *collection) buckets() namespace { return namespace{c.ns.db, bucketsPrefix + c.ns.coll} }
+
+const bucketsPrefix = "system.buckets."
+
+// logical is the namespace that a client of a version means which has no collections of buckets: with rawData, the buckets of a time series.
+func (s *Server) logical(ns namespace, raw bool) (namespace, error) {
+	if strings.HasPrefix(ns.coll, bucketsPrefix) {
+		return ns, errorf(InvalidNamespace, "%s: there are no collections of buckets; time series show theirs with rawData", ns)
+	}
+	if !raw {
+		return ns, nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if c := s.collection(ns); c != nil && c.kind == typeTimeseries {
+		return c.buckets(), nil
+	}
+	return ns, nil
+}
+
+// hides tells whether a collection is none that a client knows of.
+func (s *Server) hides(c *collection) bool {
+	return s.version.holdsBuckets() && strings.HasPrefix(c.ns.coll, bucketsPrefix)
+}
 
 func timeseriesDefaults(options document) document {
 	spec := subdocument(options, "timeseries")

@@ -41,6 +41,8 @@ func (v version) atLeast(major, minor, patch int) bool {
 
 func (v version) wire() int32 {
 	switch {
+	case v.atLeast(8, 2, 0):
+		return 27
 	case v.major >= 8:
 		return 25
 	case v.major == 7:
@@ -53,6 +55,10 @@ func (v version) wire() int32 {
 		return 9
 	}
 }
+
+// holdsBuckets tells whether time series are collections that hold their buckets themselves, and show them to who asks with rawData
+// (DRIVERS-3064). Before, they are views of collections of buckets.
+func (v version) holdsBuckets() bool { return v.atLeast(8, 3, 0) }
 
 // knowsEmptyTimestamps tells whether insert and update take bypassEmptyTsReplacement. It came with 8.1 and was ported
 // back to these releases (SERVER-88750).

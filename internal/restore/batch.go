@@ -26,6 +26,7 @@ type batch struct {
 	documents []int // where each document's bytes begin
 	timestamp bool  // a document has an empty timestamp that the server would fill in
 	bypass    bool  // past the collection's validator
+	raw       bool  // buckets, to a time series that holds them itself
 	weight    int64 // what it holds of a loader's budget
 }
 
@@ -35,7 +36,7 @@ func newBatch() *batch {
 	b := batches.Get().(*batch)
 	b.array = append(b.array[:0], 0, 0, 0, 0)
 	b.documents = b.documents[:0]
-	b.timestamp, b.bypass, b.weight = false, false, 0
+	b.timestamp, b.bypass, b.raw, b.weight = false, false, false, 0
 	return b
 }
 
@@ -82,6 +83,9 @@ func (b *batch) command(collection string, ordered bool) bson.D {
 	}
 	if b.bypass {
 		command = append(command, bson.E{Key: "bypassDocumentValidation", Value: true})
+	}
+	if b.raw {
+		command = append(command, bson.E{Key: "rawData", Value: true})
 	}
 	if b.timestamp {
 		command = append(command, bson.E{Key: "bypassEmptyTsReplacement", Value: true})
@@ -169,7 +173,11 @@ func alike(ctx context.Context, db *mongo.Database, collection string, b *batch,
 	found := map[backup.Hash]bool{}
 	err := persist(ctx, func() error {
 		clear(found)
-		cursor, err := primary(db).Collection(collection).Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
+		find := bson.D{{Key: "find", Value: collection}, {Key: "filter", Value: bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}}}
+		if b.raw {
+			find = append(find, bson.E{Key: "rawData", Value: true})
+		}
+		cursor, err := primary(db).RunCommandCursor(ctx, find)
 		if err != nil {
 			return err
 		}

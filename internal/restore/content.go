@@ -16,10 +16,10 @@ import (
 
 // read calls each with every document of a collection, as a majority has it. It starts over when the connection breaks,
 // and then calls begin again.
-func read(ctx context.Context, db *mongo.Database, collection string, begin func(), each func(bson.Raw)) error {
+func read(ctx context.Context, db *mongo.Database, at site, begin func(), each func(bson.Raw)) error {
 	err := persist(ctx, func() error {
 		begin()
-		cursor, err := proven(db).Collection(collection).Find(ctx, bson.D{})
+		cursor, err := at.find(ctx, db)
 		if err != nil {
 			return err
 		}
@@ -29,22 +29,22 @@ func read(ctx context.Context, db *mongo.Database, collection string, begin func
 		return errors.Join(cursor.Err(), cursor.Close(context.WithoutCancel(ctx)))
 	})
 	if err != nil {
-		return fmt.Errorf("read collection %s: %w", collection, err)
+		return fmt.Errorf("read collection %s: %w", at.collection, err)
 	}
 	return nil
 }
 
 // digest reads a collection and adds up its documents.
-func digest(ctx context.Context, db *mongo.Database, collection string, t *backup.Tracker) (backup.Digest, error) {
+func digest(ctx context.Context, db *mongo.Database, at site, t *backup.Tracker) (backup.Digest, error) {
 	var d, told backup.Digest
-	err := read(ctx, db, collection, func() { d = backup.Digest{} }, func(doc bson.Raw) {
+	err := read(ctx, db, at, func() { d = backup.Digest{} }, func(doc bson.Raw) {
 		d.Add(doc)
 		if d.Bytes-told.Bytes >= backup.MemberSize {
-			t.Add(collection, d.Documents-told.Documents, d.Bytes-told.Bytes)
+			t.Add(at.collection, d.Documents-told.Documents, d.Bytes-told.Bytes)
 			told = d
 		}
 	})
-	t.Add(collection, d.Documents-told.Documents, d.Bytes-told.Bytes)
+	t.Add(at.collection, d.Documents-told.Documents, d.Bytes-told.Bytes)
 	return d, err
 }
 
@@ -55,11 +55,11 @@ type content struct {
 	wrong     *Difference
 }
 
-// compareContent compares the documents of a collection, which stands in the database under the name at, with a
-// backup's: by their number, by digest, and where that differs, one by one. Where TTL rules hold, a document may be missing
+// compareContent compares the documents at a place of the database with a
+// backup's collection's: by their number, by digest, and where that differs, one by one. Where TTL rules hold, a document may be missing
 // when its time has come, so that there each is looked at whatever the level; the rules of indexes do not hold as long as the
 // indexes are not built.
-func compareContent(ctx context.Context, db *mongo.Database, at string, s backup.Source, c *backup.Collection, how comparison) (content, error) {
+func compareContent(ctx context.Context, db *mongo.Database, at site, s backup.Source, c *backup.Collection, how comparison) (content, error) {
 	rules, err := expiriesIn(c, how.withoutTTL)
 	if err != nil {
 		return content{}, err
@@ -89,14 +89,14 @@ func compareContent(ctx context.Context, db *mongo.Database, at string, s backup
 }
 
 // compareCounts compares the numbers of documents. Where some expire, there may be fewer.
-func compareCounts(ctx context.Context, db *mongo.Database, at string, c *backup.Collection, expire bool) (content, error) {
+func compareCounts(ctx context.Context, db *mongo.Database, at site, c *backup.Collection, expire bool) (content, error) {
 	var found content
 	err := persist(ctx, func() (err error) {
-		found.documents, err = proven(db).Collection(at).CountDocuments(ctx, bson.D{})
+		found.documents, err = at.count(ctx, db)
 		return err
 	})
 	if err != nil {
-		return content{}, fmt.Errorf("count the documents of %s: %w", at, err)
+		return content{}, fmt.Errorf("count the documents of %s: %w", at.collection, err)
 	}
 	switch missing := c.Digest.Documents - found.documents; {
 	case missing == 0:
@@ -114,7 +114,7 @@ const mostNamed = 100
 // compareEach finds which documents differ: it reads the collection once, writes a document index of what is there, and
 // merges that with the backup's, which is made of its documents where it has none. Both lie in dir while they are too large
 // for the memory.
-func compareEach(ctx context.Context, db *mongo.Database, at string, s backup.Source, c *backup.Collection, rules []expiry, dir string) (found content, err error) {
+func compareEach(ctx context.Context, db *mongo.Database, at site, s backup.Source, c *backup.Collection, rules []expiry, dir string) (found content, err error) {
 	if dir != "" {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return content{}, err
@@ -203,7 +203,7 @@ func (m *merging) note(c backup.Change) error {
 }
 
 // indexOf reads a collection and writes the index of its documents to path.
-func indexOf(ctx context.Context, db *mongo.Database, collection, path string) (documents int64, err error) {
+func indexOf(ctx context.Context, db *mongo.Database, at site, path string) (documents int64, err error) {
 	w := backup.NewIndexWriter(path)
 	var e backup.IndexEntries
 	var failed error
@@ -212,7 +212,7 @@ func indexOf(ctx context.Context, db *mongo.Database, collection, path string) (
 		w = backup.NewIndexWriter(path)
 		documents = 0
 	}
-	err = read(ctx, db, collection, begin, func(doc bson.Raw) {
+	err = read(ctx, db, at, begin, func(doc bson.Raw) {
 		documents++
 		e.Reset()
 		e.Add(doc, backup.HashOf(doc))

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/battwheels/runbook/internal/backup"
 )
 
@@ -109,10 +111,14 @@ func loadInPlace(ctx context.Context, o StageOptions, sc StagedCollection) error
 	at := sc
 	at.Stage = sc.Name
 	if sc.Type == backup.TypeTimeseries {
-		at.Stage = backup.BucketsPrefix + sc.Name
 		if err := create(ctx, o.DB, sc.Name, c); err != nil {
 			return err
 		}
+		made, err := listed(ctx, o.DB, bson.D{{Key: "name", Value: sc.Name}})
+		if err != nil {
+			return err
+		}
+		at.Stage = made[sc.Name].site(sc.Name).collection
 	}
 	if err := l.documents(ctx, at, c); err != nil {
 		return err

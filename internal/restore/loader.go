@@ -284,7 +284,10 @@ func (l *loader) documents(ctx context.Context, sc StagedCollection, c *backup.C
 	l.loading.Add(1)
 	defer l.loading.Add(-1)
 	g, ctx := errgroup.WithContext(ctx)
-	s := &sending{l: l, ctx: ctx, sc: sc, ordered: truth(options.Lookup("capped")), validated: options.Lookup("validator").Type != 0, group: g, packed: make(chan *batch)}
+	s := &sending{
+		l: l, ctx: ctx, sc: sc, ordered: truth(options.Lookup("capped")), validated: options.Lookup("validator").Type != 0,
+		raw: sc.Type == backup.TypeTimeseries && !isBuckets(sc.Stage), group: g, packed: make(chan *batch),
+	}
 	g.Go(func() error {
 		defer close(s.packed)
 		return s.pack(c)

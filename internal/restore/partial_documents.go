@@ -202,7 +202,7 @@ func (p *partial) countOne(ctx context.Context, c *backup.Collection, keep *undo
 func (p *partial) others(ctx context.Context, c *backup.Collection, chosen map[backup.Hash]struct{}, each func(bson.Raw) error) error {
 	seen := map[backup.Hash]struct{}{}
 	var failed error
-	err := read(ctx, p.DB, c.Name, func() {}, func(doc bson.Raw) {
+	err := read(ctx, p.DB, plain(c.Name), func() {}, func(doc bson.Raw) {
 		if failed != nil || !p.Filter.Matches(doc) {
 			return
 		}

@@ -110,7 +110,7 @@ func portraits(ctx context.Context, db *mongo.Database) (map[string]portrait, er
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(defaultParallel)
 	for name, i := range there {
-		if reserved(name) || i.kind != backup.TypeCollection || system(name) && !isBuckets(name) && name != "system.js" {
+		if reserved(name) || i.kind != backup.TypeCollection && !i.site(name).raw || system(name) && !isBuckets(name) && name != "system.js" {
 			continue
 		}
 		g.Go(func() error {
@@ -142,7 +142,7 @@ func paint(ctx context.Context, db *mongo.Database, name string, i info) (portra
 	}
 	rules := expiriesOf(i.options, specs)
 	var p portrait
-	err = read(ctx, db, name, func() {
+	err = read(ctx, db, i.site(name), func() {
 		p = portrait{uuid: i.uuid}
 		if len(rules) > 0 {
 			p.documents = map[backup.Hash]remembered{}

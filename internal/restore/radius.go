@@ -126,7 +126,7 @@ func heed(ctx context.Context, l *rate.Limiter, n int64) error {
 type radiusJob struct {
 	name string
 	of   *backup.Collection // nil: the backup has it not, or as something else
-	live string             // the name from which its documents are read; empty: the database has it not, or as something else
+	live site               // from which its documents are read; without a name: the database has it not, or as something else
 }
 
 // jobs pairs what the backup has with what is there, and notes what only one of them has. Views hold no documents.
@@ -156,9 +156,9 @@ func (c *counting) jobs(there map[string]info) []radiusJob {
 		case !ok:
 			jobs = append(jobs, radiusJob{name: of.Name, of: of})
 		case live.kind != of.Type:
-			jobs = append(jobs, radiusJob{name: of.Name, of: of}, radiusJob{name: of.Name, live: dataOf(of.Name, live.kind)})
+			jobs = append(jobs, radiusJob{name: of.Name, of: of}, radiusJob{name: of.Name, live: live.site(of.Name)})
 		default:
-			jobs = append(jobs, radiusJob{name: of.Name, of: of, live: dataOf(of.Name, live.kind)})
+			jobs = append(jobs, radiusJob{name: of.Name, of: of, live: live.site(of.Name)})
 		}
 	}
 	if c.o.Collections != nil {
@@ -167,31 +167,19 @@ func (c *counting) jobs(there map[string]info) []radiusJob {
 	for _, name := range sortedKeys(there) {
 		if wanted(name) && m.Collection(name) == nil {
 			c.found.NewCollections = append(c.found.NewCollections, name)
-			jobs = append(jobs, radiusJob{name: name, live: dataOf(name, there[name].kind)})
+			jobs = append(jobs, radiusJob{name: name, live: there[name].site(name)})
 		}
 	}
 	return jobs
-}
-
-// dataOf is the collection that holds the documents; empty of a view.
-func dataOf(name string, kind backup.Type) string {
-	switch kind {
-	case backup.TypeView:
-		return ""
-	case backup.TypeTimeseries:
-		return backup.BucketsPrefix + name
-	default:
-		return name
-	}
 }
 
 func (c *counting) count(ctx context.Context, j radiusJob, path string) error {
 	var n counted
 	var err error
 	switch {
-	case j.of == nil && j.live == "":
+	case j.of == nil && j.live.collection == "":
 		return nil
-	case j.live == "":
+	case j.live.collection == "":
 		n.Missing = j.of.Digest.Documents
 		n.tenants, err = c.onlyBackup(ctx, j.of)
 	case j.of == nil:
@@ -212,7 +200,7 @@ func (c *counting) count(ctx context.Context, j radiusJob, path string) error {
 	if n.untold {
 		c.found.Untold = append(c.found.Untold, j.name)
 	}
-	if j.live != "" {
+	if j.live.collection != "" {
 		c.found.Documents[j.name] = n.documents
 	}
 	c.found.Total = c.found.Total.Plus(n.Counts)
@@ -245,7 +233,7 @@ func (c *counting) onlyBackup(ctx context.Context, of *backup.Collection) (map[s
 	return d.Tenants(), nil
 }
 
-func (c *counting) onlyLive(ctx context.Context, live string) (n counted, err error) {
+func (c *counting) onlyLive(ctx context.Context, live site) (n counted, err error) {
 	d := backup.NewDiffering(c.o.TenantField, 0)
 	err = c.read(ctx, live, func() { n, d = counted{}, backup.NewDiffering(c.o.TenantField, 0) }, func(doc bson.Raw) {
 		n.documents++
@@ -296,7 +284,7 @@ func (c *counting) both(ctx context.Context, j radiusJob, path string) (n counte
 }
 
 // index reads a collection, and writes the index of its documents to path.
-func (c *counting) index(ctx context.Context, live, path string) (d backup.Digest, err error) {
+func (c *counting) index(ctx context.Context, live site, path string) (d backup.Digest, err error) {
 	w := backup.NewIndexWriter(path)
 	var e backup.IndexEntries
 	var failed error
@@ -350,11 +338,11 @@ func (e *unreadError) Unwrap() error { return e.error }
 // pacedBytes is how much is read before it is held against the limits.
 const pacedBytes = 64 << 10
 
-func (c *counting) read(ctx context.Context, live string, begin func(), each func(bson.Raw)) error {
+func (c *counting) read(ctx context.Context, live site, begin func(), each func(bson.Raw)) error {
 	var documents, bytes int64
 	var late error // the time is up, or would be before the limit lets more through
 	pause := func() {
-		c.tracker.Add(live, documents, bytes)
+		c.tracker.Add(live.collection, documents, bytes)
 		if late == nil {
 			late = errors.Join(heed(ctx, c.documents, documents), heed(ctx, c.bytes, bytes))
 		}

@@ -17,11 +17,11 @@ type sending struct {
 	ctx     context.Context //nolint:containedctx // a sending lives as long as the call that began it
 	sc      StagedCollection
 	ordered bool
-	// validated says that the collection has a validator.
-	validated bool
-	group     *errgroup.Group
-	packed    chan *batch
-	senders   atomic.Int64
+	// validated says that the collection has a validator; raw, that it is a time series that holds its buckets itself.
+	validated, raw bool
+	group          *errgroup.Group
+	packed         chan *batch
+	senders        atomic.Int64
 }
 
 // pack reads the file into batches. The file is compared with the manifest at its end: all of it may have been sent by
@@ -140,7 +140,7 @@ func (s *sending) work(b *batch) error {
 // send inserts a batch.
 func (s *sending) send(b *batch) error {
 	defer s.l.done(b)
-	b.bypass = s.validated
+	b.bypass, b.raw = s.validated, s.raw
 	began := time.Now()
 	there, err := insert(s.ctx, s.l.o.DB, s.sc.Stage, s.sc.Name, b, s.ordered)
 	if err != nil {

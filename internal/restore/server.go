@@ -50,6 +50,55 @@ type info struct {
 	options bson.Raw
 }
 
+// site is where documents lie: in a collection, or as the buckets of a time series.
+type site struct {
+	collection string
+	// raw says that the buckets are the series' own documents, which are seen and written with rawData (MongoDB 8.3, DRIVERS-3064). Before, they
+	// lay in a collection beside it.
+	raw bool
+}
+
+func plain(collection string) site { return site{collection: collection} }
+
+// site is where the documents lie of what stands under the name; of a view it has no name.
+func (i info) site(name string) site {
+	switch {
+	case i.kind == backup.TypeView:
+		return site{}
+	case i.kind == backup.TypeTimeseries && i.uuid != "":
+		return site{name, true} // it is a collection itself
+	case i.kind == backup.TypeTimeseries:
+		return plain(backup.BucketsPrefix + name)
+	default:
+		return plain(name)
+	}
+}
+
+// find reads all documents, as a majority has them.
+func (at site) find(ctx context.Context, db *mongo.Database) (*mongo.Cursor, error) {
+	if !at.raw {
+		return proven(db).Collection(at.collection).Find(ctx, bson.D{})
+	}
+	return proven(db).RunCommandCursor(ctx, bson.D{
+		{Key: "find", Value: at.collection}, {Key: "rawData", Value: true}, {Key: "readConcern", Value: bson.D{{Key: "level", Value: "majority"}}},
+	})
+}
+
+// count counts them.
+func (at site) count(ctx context.Context, db *mongo.Database) (n int64, err error) {
+	if !at.raw {
+		return proven(db).Collection(at.collection).CountDocuments(ctx, bson.D{})
+	}
+	cursor, err := at.find(ctx, db)
+	if err != nil {
+		return 0, err
+	}
+	for cursor.Next(ctx) {
+		n++
+	}
+	return n, errors.Join(cursor.Err(), cursor.Close(context.WithoutCancel(ctx)))
+}
+
 // proven returns the database as it must be read for a proof: what a majority has, from the primary.
 func proven(db *mongo.Database) *mongo.Database {
 	return db.Client().Database(db.Name(), options.Database().

@@ -182,11 +182,7 @@ func compareCollection(ctx context.Context, db *mongo.Database, at string, there
 	if how.withoutDocuments {
 		return found, nil
 	}
-	from := at
-	if c.Type == backup.TypeTimeseries {
-		from = backup.BucketsPrefix + at
-	}
-	documents, err := compareContent(ctx, db, from, s, c, how)
+	documents, err := compareContent(ctx, db, there.site(at), s, c, how)
 	if err != nil {
 		return found, err
 	}
