@@ -11,11 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	enums "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/battwheels/runbook/activities"
 	"github.com/battwheels/runbook/internal/words"
@@ -27,9 +24,10 @@ type targetStatus struct {
 	Target  string            `json:"target"`
 	Running string            `json:"running,omitempty"` // workflow id
 	Status  *workflows.Status `json:"status,omitempty"`
-	Failed  string            `json:"failed,omitempty"`  // how a run ended that has no status to show, or why there is none
+	Failed  string            `json:"failed,omitempty"`  // how a run failed, or why it has no status to show
+	Ended   *ending           `json:"ended,omitempty"`   // of what is shown, where it runs no longer
 	Trouble []string          `json:"trouble,omitempty"` // steps that are tried again and again
-	Beside  *targetStatus     `json:"beside,omitempty"`  // a restore that somebody started beside the incident
+	Beside  *targetStatus     `json:"beside,omitempty"`  // a restore that is not the incident's own
 	Also    []string          `json:"also,omitempty"`    // what else runs: workflow ids
 }
 
@@ -82,106 +80,6 @@ func (a *app) status() *cobra.Command {
 	}
 }
 
-// statusOf looks at a target's incident and restore: at what runs, else at what ended last.
-func statusOf(ctx context.Context, c client.Client, target string) (targetStatus, error) {
-	s := targetStatus{Target: target}
-	incident, err := lookAt(ctx, c, workflows.IncidentID(target))
-	if err != nil {
-		return s, err
-	}
-	restore, err := lookAt(ctx, c, workflows.RestoreID(target))
-	if err != nil {
-		return s, err
-	}
-	for _, id := range []string{workflows.BackupID(target), workflows.MonitorID(target), workflows.DrillID(target), workflows.DryRunID(target)} {
-		r, err := lookAt(ctx, c, id)
-		if err != nil {
-			return s, err
-		}
-		if r.runs() {
-			s.Also = append(s.Also, id)
-		}
-	}
-	shown := incident
-	switch {
-	case incident.runs() && restore.runs() && restore.parent == incident.id:
-		incident.trouble = append(incident.trouble, restore.trouble...)
-		shown = incident
-	case incident.runs() && restore.runs():
-		beside := targetStatus{Target: target}
-		if err := beside.fill(ctx, c, restore); err != nil {
-			return s, err
-		}
-		s.Beside = &beside
-	case restore.runs(), !incident.runs() && restore.closed.After(incident.closed) && restore.parent != incident.id:
-		shown = restore
-	}
-	return s, s.fill(ctx, c, shown)
-}
-
-// look is what Temporal says of one workflow.
-type look struct {
-	id, run string // empty where there was none
-	status  enums.WorkflowExecutionStatus
-	closed  time.Time
-	parent  string // workflow id
-	trouble []string
-}
-
-func (l look) runs() bool { return l.status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING }
-
-func lookAt(ctx context.Context, c client.Client, id string) (look, error) {
-	d, err := c.DescribeWorkflowExecution(ctx, id, "")
-	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
-		return look{}, nil
-	}
-	if err != nil {
-		return look{}, fmt.Errorf("describe %s: %w", id, err)
-	}
-	info := d.GetWorkflowExecutionInfo()
-	l := look{
-		id: id, run: info.GetExecution().GetRunId(), status: info.GetStatus(), closed: info.GetCloseTime().AsTime(),
-		parent: info.GetParentExecution().GetWorkflowId(),
-	}
-	for _, p := range d.GetPendingActivities() {
-		if p.GetAttempt() < 2 || p.GetLastFailure() == nil {
-			continue
-		}
-		text := fmt.Sprintf("%s was tried %d times: %s", p.GetActivityType().GetName(), p.GetAttempt()-1, p.GetLastFailure().GetMessage())
-		if next := p.GetScheduledTime(); next != nil && next.AsTime().After(time.Now()) {
-			text += "; again at " + next.AsTime().UTC().Format("15:04:05 UTC")
-		}
-		l.trouble = append(l.trouble, text)
-	}
-	return l, nil
-}
-
-// fill asks a workflow for its status. One that ended before it could tell anything has its failure instead.
-func (s *targetStatus) fill(ctx context.Context, c client.Client, l look) error {
-	if l.id == "" {
-		return nil
-	}
-	if s.Trouble = l.trouble; l.runs() {
-		s.Running = l.id
-	}
-	v, err := c.QueryWorkflow(ctx, l.id, l.run, workflows.QueryStatus)
-	if err == nil {
-		var st workflows.Status
-		if err = v.Get(&st); err == nil {
-			s.Status = &st
-			return nil
-		}
-	}
-	if l.runs() {
-		return fmt.Errorf("ask %s (is a worker running?): %w", l.id, err)
-	}
-	s.Failed = fmt.Sprintf("%s ended at once (%s)", l.id, strings.ToLower(l.status.String()))
-	if app, ok := errors.AsType[*temporal.ApplicationError](c.GetWorkflow(ctx, l.id, l.run).Get(ctx, nil)); ok {
-		s.Failed = l.id + " failed: " + app.Message()
-	}
-	return nil
-}
-
 func openReports(ctx context.Context, c client.Client) ([]string, error) {
 	r, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
 		Query: `WorkflowType = "IncidentReport" AND ExecutionStatus = "Running"`,
@@ -218,11 +116,11 @@ func (s targetStatus) writeRun(w io.Writer) {
 		wrapped(w, s.Target+": ", said, 2)
 		return
 	}
-	state := "ended"
-	if s.Running != "" {
-		state = "running as " + s.Running
+	state := "running as " + s.Running
+	if s.Ended != nil {
+		state = s.Ended.String()
 	}
-	fmt.Fprintf(w, "%s: %s (%s)\n", s.Target, s.Status.Phase, state)
+	wrapped(w, s.Target+": ", fmt.Sprintf("%s (%s)", s.Status.Phase, state), 2)
 	marks := map[workflows.StepState]string{workflows.Done: "✓", workflows.Running: "…", workflows.Failed: "✗", workflows.Skipped: "-", workflows.Pending: " "}
 	for _, st := range s.Status.Steps {
 		fmt.Fprintf(w, "  %s %s\n", marks[st.State], st.Name)
@@ -260,6 +158,9 @@ func (s targetStatus) writeRun(w io.Writer) {
 	}
 	if s.Status.Result != "" {
 		fmt.Fprintln(w, "\n"+s.Status.Result)
+	}
+	if s.Failed != "" {
+		wrapped(w, "! ", s.Failed, 2)
 	}
 }
 
