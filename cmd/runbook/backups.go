@@ -121,6 +121,9 @@ a good reason. It may then be chosen by itself again. Damage is never accepted.
 			if err != nil {
 				return err
 			}
+			if err := signed(by); err != nil {
+				return err
+			}
 			id := args[len(args)-1]
 			if err := catalog.New(target, cfg).Accept(cmd.Context(), id, by); err != nil {
 				return err
