@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/battwheels/runbook/activities"
@@ -62,36 +61,23 @@ func (a *app) status() *cobra.Command {
 					}
 					all = append(all, s)
 				}
-				reports, err := openReports(ctx, c)
+				open, err := openReports(ctx, c)
 				if err != nil {
 					return err
 				}
-				err = a.print(cmd.OutOrStdout(), map[string]any{"targets": all, "openReports": reports}, func(w io.Writer) {
+				reports := reportsOf(ctx, c, open)
+				err = a.print(cmd.OutOrStdout(), map[string]any{"targets": all, "openReports": open, "reports": reports}, func(w io.Writer) {
 					for _, s := range all {
 						s.write(w)
 					}
 					for _, r := range reports {
-						fmt.Fprintf(w, "open report: %s\n  once it is posted: runbook post-report %s --url URL --by YOU\n", r, r)
+						r.write(w, time.Now())
 					}
 				})
 				return errors.Join(err, failed)
 			})
 		},
 	}
-}
-
-func openReports(ctx context.Context, c client.Client) ([]string, error) {
-	r, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-		Query: `WorkflowType = "IncidentReport" AND ExecutionStatus = "Running"`,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list open reports: %w", err)
-	}
-	var ids []string
-	for _, e := range r.GetExecutions() {
-		ids = append(ids, strings.TrimPrefix(e.GetExecution().GetWorkflowId(), "report/"))
-	}
-	return ids, nil
 }
 
 func (s targetStatus) write(w io.Writer) {
