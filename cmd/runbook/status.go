@@ -123,7 +123,7 @@ func (s targetStatus) writeRun(w io.Writer) {
 		if len(p.Only) > 0 {
 			fmt.Fprintf(w, "  only these collections, each of them whole: %s\n", strings.Join(p.Only, ", "))
 		}
-		fmt.Fprintf(w, "  %s documents in %d collections\n", words.Number(p.Backup.Documents), p.Backup.Collections)
+		fmt.Fprintf(w, "  %s\n", documentsIn(p.Backup.Documents, p.Backup.Collections))
 		if p.RadiusKnown {
 			fmt.Fprintf(w, "  %s come back, %s go back to the backup's version, %s newer ones leave\n",
 				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added))
@@ -185,11 +185,11 @@ func writeMissing(w io.Writer, m *activities.Missing) {
 	}
 	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", from, to, "documents", "audited")
 	for _, g := range m.Groups {
-		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9d %9d\n", g.Collection, g.Organization,
-			g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), g.Documents, g.Audited)
+		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", g.Collection, g.Organization,
+			g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), words.Number(g.Documents), words.Number(g.Audited))
 	}
 	if m.More > 0 {
-		fmt.Fprintf(w, "  and %d more groups, in %s\n", m.More, m.Folder)
+		fmt.Fprintf(w, "  and %s, in %s\n", words.Plural(int64(m.More), "more group", "more groups"), m.Folder)
 	}
 }
 
@@ -205,13 +205,13 @@ func writeUndelete(w io.Writer, p *activities.Plan) {
 		fmt.Fprintln(w, "  left out:", left)
 	}
 	for _, c := range u.Collections {
-		fmt.Fprintf(w, "  %-28s %9d\n", c.Collection, c.Insert)
+		fmt.Fprintf(w, "  %-28s %9s\n", c.Collection, words.Number(c.Insert))
 	}
 	for _, o := range u.Organizations {
-		fmt.Fprintf(w, "  of organization %-12s %9d\n", cmp.Or(o.Organization, "(none)"), o.Documents)
+		fmt.Fprintf(w, "  of organization %-12s %9s\n", cmp.Or(o.Organization, "(none)"), words.Number(o.Documents))
 	}
 	if u.MoreOrganizations > 0 {
-		fmt.Fprintf(w, "  and of %d more\n", u.MoreOrganizations)
+		fmt.Fprintf(w, "  and of %s more\n", words.Number(int64(u.MoreOrganizations)))
 	}
 	for _, s := range u.Samples {
 		fmt.Fprintf(w, "  some of %s: %s\n", s.Collection, strings.Join(s.Documents, ", "))

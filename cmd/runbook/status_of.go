@@ -93,7 +93,7 @@ func lookAt(ctx context.Context, c client.Client, id string) (look, error) {
 		if p.GetAttempt() < 2 || p.GetLastFailure() == nil {
 			continue
 		}
-		text := fmt.Sprintf("%s was tried %d times: %s", p.GetActivityType().GetName(), p.GetAttempt()-1, p.GetLastFailure().GetMessage())
+		text := fmt.Sprintf("%s was tried %s: %s", p.GetActivityType().GetName(), words.Plural(int64(p.GetAttempt()-1), "time", "times"), p.GetLastFailure().GetMessage())
 		if next := p.GetScheduledTime(); next != nil && next.AsTime().After(time.Now()) {
 			text += "; again at " + next.AsTime().UTC().Format("15:04:05 UTC")
 		}
