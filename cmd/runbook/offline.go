@@ -57,7 +57,8 @@ func (a *app) offlineDump() *cobra.Command {
 					return found("%v", err)
 				}
 				return a.print(cmd.OutOrStdout(), e, func(w io.Writer) {
-					fmt.Fprintf(w, "backup %s: %s, verified\n%s\n", e.ID, documentsIn(m.Documents(), len(m.Collections)), filepath.Join(o.catalog.Root, m.Name))
+					wrapped(w, "backup "+e.ID+": ", documentsIn(m.Documents(), len(m.Collections))+", verified", 2)
+					fmt.Fprintln(w, filepath.Join(o.catalog.Root, m.Name))
 				})
 			})
 		},

@@ -32,10 +32,10 @@ func (r restored) tell(w io.Writer) {
 	case r.Counts != nil:
 		r.tellCounts(w)
 	case r.DryRun:
-		fmt.Fprintf(w, "backup %s would be restored: %s, proven in a staged copy.\nNothing was changed; repeat with --yes to restore.\n",
-			r.Backup, documentsIn(r.Documents, r.Collections))
+		fmt.Fprintf(w, "backup %s would be restored:\n%s, proven in a staged copy.\n", r.Backup, documentsIn(r.Documents, r.Collections))
+		fmt.Fprintln(w, "Nothing was changed; repeat with --yes to restore.")
 	default:
-		fmt.Fprintf(w, "restored %s: %s, proven by digest\n", r.Backup, documentsIn(r.Documents, r.Collections))
+		fmt.Fprintf(w, "restored %s:\n%s, proven by digest\n", r.Backup, documentsIn(r.Documents, r.Collections))
 		if r.SafetyDump != "" {
 			fmt.Fprintf(w, "safety dump: %s\n", r.SafetyDump)
 		}
@@ -61,11 +61,11 @@ func (r restored) tellCounts(w io.Writer) {
 	line(r.Counts.Total(), "all")
 	_ = tab.Flush()
 	for _, left := range r.Counts.Left {
-		fmt.Fprintf(w, "left alone: %s\n", left)
+		wrapped(w, "left alone: ", left, 2)
 	}
 	for _, c := range r.Counts.Collections {
 		if c.Conflicts > 0 {
-			fmt.Fprintf(w, "%s: %s not restored, because others hold their unique keys: %s\n", c.Name, words.Number(c.Conflicts), strings.Join(c.Examples, ", "))
+			wrapped(w, c.Name+": ", fmt.Sprintf("%s not restored, because others hold their unique keys: %s", words.Number(c.Conflicts), strings.Join(c.Examples, ", ")), 2)
 		}
 	}
 	switch {

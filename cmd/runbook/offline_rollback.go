@@ -29,7 +29,8 @@ type rolledBack struct {
 
 func (r rolledBack) tell(w io.Writer) {
 	if r.DryRun {
-		fmt.Fprintf(w, `The swap of incident %s, made at %s from backup %s,
+		fmt.Fprintf(w, `The swap of incident %s, made at %s
+from backup %s,
 can be rolled back: %s would return, and the %s that stand
 there now would be kept as runbook.old.%s.placed.*
 Nothing was changed; stop the application and repeat with --yes.

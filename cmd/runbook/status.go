@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
@@ -109,9 +110,9 @@ func (s targetStatus) writeRun(w io.Writer) {
 	wrapped(w, s.Target+": ", fmt.Sprintf("%s (%s)", s.Status.Phase, state), 2)
 	marks := map[workflows.StepState]string{workflows.Done: "✓", workflows.Running: "…", workflows.Failed: "✗", workflows.Skipped: "-", workflows.Pending: " "}
 	for _, st := range s.Status.Steps {
-		fmt.Fprintf(w, "  %s %s\n", marks[st.State], st.Name)
+		wrapped(w, "  "+marks[st.State]+" ", st.Name, 4)
 		if st.Note != "" {
-			fmt.Fprintf(w, "      %s\n", st.Note)
+			wrapped(w, "      ", st.Note, 6)
 		}
 	}
 	if p := s.Status.Plan; p != nil && p.Undelete != nil && s.Running != "" {
@@ -121,32 +122,46 @@ func (s targetStatus) writeRun(w io.Writer) {
 	} else if p != nil && s.Running != "" {
 		fmt.Fprintf(w, "\nPlan %s: put back %s\n", p.Code, p.Backup.ID)
 		if len(p.Only) > 0 {
-			fmt.Fprintf(w, "  only these collections, each of them whole: %s\n", strings.Join(p.Only, ", "))
+			wrapped(w, "  only these collections, each of them whole: ", strings.Join(p.Only, ", "), 4)
 		}
 		fmt.Fprintf(w, "  %s\n", documentsIn(p.Backup.Documents, p.Backup.Collections))
 		if p.RadiusKnown {
-			fmt.Fprintf(w, "  %s come back, %s go back to the backup's version, %s newer ones leave\n",
-				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added))
+			wrapped(w, "  ", fmt.Sprintf("%s come back, %s go back to the backup's version, %s newer ones leave",
+				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added)), 4)
 		}
 		writeCounts(w, p)
 		if p.Expected != "" {
-			fmt.Fprintln(w, " ", p.Expected)
+			wrapped(w, "  ", p.Expected, 4)
 		}
 		if p.Told != nil {
-			fmt.Fprintf(w, "  %s\n  who, and a preview of the mail: %s\n", p.Told, p.Told.Preview)
+			wrapped(w, "  ", fmt.Sprint(p.Told), 4)
+			wrapped(w, "  who, and a preview of the mail: ", p.Told.Preview, 4)
 		}
 		for _, warning := range p.Warnings {
-			fmt.Fprintln(w, "  !", warning)
+			wrapped(w, "  ! ", warning, 4)
 		}
 	}
 	if s.Status.Asked != "" {
-		fmt.Fprintf(w, "\nASKED OF YOU:\n%s\n", strings.NewReplacer("`", "", "**", "").Replace(s.Status.Asked))
+		fmt.Fprintln(w, "\nASKED OF YOU:")
+		writeAsked(w, s.Status.Asked)
 	}
 	if s.Status.Result != "" {
-		fmt.Fprintln(w, "\n"+s.Status.Result)
+		fmt.Fprintln(w)
+		wrapped(w, "", s.Status.Result, 0)
 	}
 	if s.Failed != "" {
 		wrapped(w, "! ", s.Failed, 2)
+	}
+}
+
+// writeAsked is a question as a terminal shows it. Commands stay on one line, to be copied.
+func writeAsked(w io.Writer, asked string) {
+	for line := range strings.SplitSeq(strings.NewReplacer("`", "", "**", "").Replace(asked), "\n") {
+		if text := strings.TrimLeft(line, " "); strings.HasPrefix(text, "runbook ") || utf8.RuneCountInString(line) <= lineWidth {
+			fmt.Fprintln(w, line)
+		} else {
+			wrapped(w, line[:len(line)-len(text)], text, len(line)-len(text))
+		}
 	}
 }
 
@@ -157,14 +172,14 @@ func writeCounts(w io.Writer, p *activities.Plan) {
 		if k.Now >= 0 {
 			now = words.Number(k.Now)
 		}
-		fmt.Fprintf(w, "  %-36s %9s → %s\n", k.Name, now, words.Number(k.Backup))
+		fmt.Fprintf(w, "  %-36s %9s → %s\n", shortened(k.Name, 36), now, words.Number(k.Backup))
 	}
 	const rows = 6
 	if len(p.Collections) > 0 {
 		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", "most affected", "come back", "go back", "leave")
 	}
 	for _, c := range p.Collections[:min(len(p.Collections), rows)] {
-		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", c.Name, words.Number(c.Missing), words.Number(c.Changed), words.Number(c.Added))
+		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", shortened(c.Name, 36), words.Number(c.Missing), words.Number(c.Changed), words.Number(c.Added))
 	}
 	if len(p.ComeBack) > 0 {
 		wrapped(w, "  collections that come back: ", strings.Join(p.ComeBack, ", "), 4)
@@ -183,10 +198,10 @@ func writeMissing(w io.Writer, m *activities.Missing) {
 		from, to = "made after", "made before"
 		fmt.Fprintf(w, "\n%s documents are newer than backup %s, and absent now:\n", words.Number(m.Documents), m.Without)
 	}
-	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", from, to, "documents", "audited")
+	fmt.Fprintf(w, "  %-28s %-24s %10s %10s\n", "collection", "organization", "documents", "audited")
 	for _, g := range m.Groups {
-		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", g.Collection, g.Organization,
-			g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), words.Number(g.Documents), words.Number(g.Audited))
+		fmt.Fprintf(w, "  %-28s %-24s %10s %10s\n", shortened(g.Collection, 28), cmp.Or(g.Organization, "(none)"), words.Number(g.Documents), words.Number(g.Audited))
+		fmt.Fprintf(w, "    %s %s, %s %s\n", from, g.From.UTC().Format(time.RFC3339), to, g.To.UTC().Format(time.RFC3339))
 	}
 	if m.More > 0 {
 		fmt.Fprintf(w, "  and %s, in %s\n", words.Plural(int64(m.More), "more group", "more groups"), m.Folder)
@@ -196,13 +211,17 @@ func writeMissing(w io.Writer, m *activities.Missing) {
 func writeUndelete(w io.Writer, p *activities.Plan) {
 	u := p.Undelete
 	if u.Without == "" {
-		fmt.Fprintf(w, "\nPlan %s: put %s documents back, %s of them dependants of others, while the application runs\n", p.Code, words.Number(u.Insert), words.Number(u.Dependants))
+		fmt.Fprintln(w)
+		wrapped(w, "Plan "+p.Code+": ", fmt.Sprintf("put %s back, %s of them dependants of others, while the application runs",
+			words.Plural(u.Insert, "document", "documents"), words.Number(u.Dependants)), 2)
 	} else {
-		fmt.Fprintf(w, "\nPlan %s: bring %s documents back that are newer than backup %s, while the application runs\n", p.Code, words.Number(u.Insert), u.Without)
+		fmt.Fprintln(w)
+		wrapped(w, "Plan "+p.Code+": ", fmt.Sprintf("bring %s back that are newer than backup %s, while the application runs",
+			words.Plural(u.Insert, "document", "documents"), u.Without), 2)
 		fmt.Fprintln(w, "  The damage may have made some of them: look at the counts, and narrow to what is work.")
 	}
 	if left := u.LeftOut(); left != "" {
-		fmt.Fprintln(w, "  left out:", left)
+		wrapped(w, "  left out: ", left, 4)
 	}
 	for _, c := range u.Collections {
 		fmt.Fprintf(w, "  %-28s %9s\n", c.Collection, words.Number(c.Insert))
@@ -214,10 +233,10 @@ func writeUndelete(w io.Writer, p *activities.Plan) {
 		fmt.Fprintf(w, "  and of %s more\n", words.Number(int64(u.MoreOrganizations)))
 	}
 	for _, s := range u.Samples {
-		fmt.Fprintf(w, "  some of %s: %s\n", s.Collection, strings.Join(s.Documents, ", "))
+		wrapped(w, "  some of "+s.Collection+": ", strings.Join(s.Documents, ", "), 4)
 	}
 	for _, warning := range p.Warnings {
-		fmt.Fprintln(w, "  !", warning)
+		wrapped(w, "  ! ", warning, 4)
 	}
 	fmt.Fprintln(w, "  each by its _id:", u.File)
 }
@@ -245,6 +264,6 @@ func writePlanned(w io.Writer, result map[string]any) {
 		writeUndelete(w, p)
 	}
 	for _, warning := range r.Undelete.Warnings {
-		fmt.Fprintln(w, "  !", warning)
+		wrapped(w, "  ! ", warning, 4)
 	}
 }

@@ -184,8 +184,18 @@ func TestAPlanCanBeApprovedByWhatStatusShows(t *testing.T) {
 		KeyCounts:   []activities.KeyCount{{Name: "invoices", Now: 0, Backup: 9031}, {Name: "users", Now: -1, Backup: 187}},
 		Collections: []activities.RadiusOf{{Name: "tickets", Counts: backup.Counts{Missing: 1204, Changed: 4790, Added: 312}}},
 		ComeBack:    []string{"invoices"}, MoveAside: []string{"garbage"},
-	}}}.write(&out)
-	for _, want := range []string{"invoices                                     0 → 9,031", "users                                        ? → 187", "1,204", "4,790", "312", "come back: invoices", "set aside: garbage"} {
+		Radius:   backup.Counts{Missing: 48210210, Changed: 14790123, Added: 312345},
+		Warnings: []string{"So many documents differ that they are not counted by organization: invoices, invoice_line_items, tickets"},
+	}, Steps: []workflows.Step{{Name: "Stage and prove", State: workflows.Done, Note: "48,210 documents in 221 collections are staged beside the live data, and proven by their digests"}},
+		Asked:  "**Approve the plan.** It stops the application for some three minutes, and what was written since the backup was made is kept in the safety dump:\n`runbook approve battwheels --plan K7Q-X2M --by YOU --reason \"what you have looked at\"`",
+		Result: "Restored from 20260224T020000Z-scheduled-3f9a2c; 48,210 documents in 221 collections proven byte for byte, in 2 minutes",
+	}}.write(&out)
+	for _, want := range []string{"invoices                                     0 → 9,031", "users                                        ? → 187", "1,204", "4,790", "312", "come back: invoices", "set aside: garbage", "\nrunbook approve"} {
 		require.Contains(t, out.String(), want)
+	}
+	for line := range strings.Lines(out.String()) {
+		if !strings.HasPrefix(line, "runbook ") { // a command stays whole
+			require.LessOrEqual(t, len([]rune(strings.TrimRight(line, "\n"))), lineWidth, line)
+		}
 	}
 }
