@@ -3,6 +3,7 @@ package activities
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -112,6 +113,49 @@ func TestAPlanSaysWhoWillBeTold(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(list), "none, and no active owner has an address")
 			require.NotContains(t, string(list), "@")
+		})
+	}
+}
+
+// TestAPlanThatChangesNothingSaysSo proves that who would stop an application for nothing is warned, whatever the plan's size, and
+// that one document, or one collection, is not nothing.
+func TestAPlanThatChangesNothingSaysSo(t *testing.T) {
+	const nothing = "This plan would change nothing: every document is as the backup has it. Approving it stops the application for nothing."
+	for name, row := range map[string]struct {
+		damage func(*testing.T, *mongo.Database)
+		warns  bool
+	}{
+		"as the backup": {func(*testing.T, *mongo.Database) {}, true},
+		"one document lost": {func(t *testing.T, db *mongo.Database) {
+			_, err := db.Collection("invoices").DeleteOne(t.Context(), bson.D{})
+			require.NoError(t, err)
+		}, false},
+		"one document more": {func(t *testing.T, db *mongo.Database) {
+			_, err := db.Collection("invoices").InsertOne(t.Context(), bson.D{})
+			require.NoError(t, err)
+		}, false},
+		"an empty collection more": {func(t *testing.T, db *mongo.Database) {
+			require.NoError(t, db.CreateCollection(t.Context(), "drafts"))
+		}, false},
+		"a collection gone": {func(t *testing.T, db *mongo.Database) {
+			require.NoError(t, db.Collection("invoices").Drop(t.Context()))
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, db, _ := shop(t)
+			_, err := db.Collection("invoices").InsertOne(t.Context(), bson.D{{Key: "n", Value: 1}})
+			require.NoError(t, err)
+			dump := func(id, kind string) {
+				var ref BackupRef
+				perform(t, (&Data{Base: b}).DumpDatabase, DumpInput{Target: "shop", Name: id, Kind: kind, Incident: "inc1"}, &ref)
+				perform(t, (&Catalog{Base: b}).CheckBackup, CheckInput{Attempt: Attempt{Target: "shop"}, ID: id}, &ref)
+			}
+			dump(provenBackup, "scheduled")
+			row.damage(t, db)
+			dump(emergencyBackup, "emergency")
+			var p Plan
+			perform(t, (&Data{Base: b}).DrawPlan, PlanInput{Attempt: Attempt{Target: "shop", Incident: "inc1", Run: "run1", Backup: provenBackup}, Against: emergencyBackup}, &p)
+			require.Equal(t, row.warns, slices.Contains(p.Warnings, nothing), p.Warnings)
 		})
 	}
 }

@@ -189,3 +189,18 @@ func TestTheAllClearOfTheWeekAfter(t *testing.T) {
 	w.ExecuteWorkflow(FollowUp, FollowUpInput{})
 	require.ErrorContains(t, w.GetWorkflowError(), `needs "incident"`)
 }
+
+// TestAnOpenReportAnswersWhenItIsDue proves that its status says by when it must be posted and where the draft lies, as long as
+// that is so.
+func TestAnOpenReportAnswersWhenItIsDue(t *testing.T) {
+	w := newWorld(t)
+	w.at(time.Minute, func() {
+		s := w.statusNow()
+		require.Equal(t, damageBegan.Add(48*time.Hour), s.Due.UTC())
+		require.Equal(t, "report.html", s.Draft)
+	})
+	w.report(time.Hour)
+	s := w.statusNow()
+	require.Nil(t, s.Due, "it is posted")
+	require.Empty(t, s.Draft)
+}

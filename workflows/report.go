@@ -153,6 +153,7 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 		return res, err
 	}
 	status.begin("Post it")
+	status.Due, status.Draft = &deadline, res.Files.HTML
 	asked = fmt.Sprintf("Post the report before %s, then send the Update `post-report` with `{\"url\":\"https://…\",\"by\":\"your name\"}`, or run\n`runbook post-report %s --url URL --by YOU`\n\nThe draft: `%s`",
 		stamp(deadline), in.Incident, res.Files.HTML)
 	show()
@@ -185,7 +186,7 @@ func IncidentReport(ctx workflow.Context, in ReportInput) (ReportResult, error) 
 		return res, err
 	}
 	res.Posting = *posted
-	asked = ""
+	asked, status.Due, status.Draft = "", nil, ""
 	// What was approved goes out; what waits for approval is dropped.
 	if err := workflow.Await(ctx, later.idle); err != nil {
 		return res, err

@@ -48,6 +48,9 @@ type Status struct {
 	Choices []Choice `json:"choices,omitempty"`
 	Alerts  int      `json:"alerts,omitempty"` // that started or joined this incident
 	Result  string   `json:"result,omitempty"`
+	// Due is when a report must be posted, and Draft where it lies as HTML: of a report that waits for that.
+	Due   *time.Time `json:"due,omitempty"`
+	Draft string     `json:"draft,omitempty"`
 }
 
 func (s *Status) begin(name string) {

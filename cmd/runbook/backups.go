@@ -93,8 +93,8 @@ walked whole, and what was found is kept as a manifest in runbook's own storage.
 			}
 			return a.print(cmd.OutOrStdout(), e, func(w io.Writer) {
 				t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-				fmt.Fprintf(t, "backup\t%s\nstate\t%s\ncollections\t%d\ndocuments\t%d\nbytes\t%d\n",
-					e.ID, e.State, len(source.Manifest.Collections), source.Manifest.Documents(), source.Manifest.Bytes())
+				fmt.Fprintf(t, "backup\t%s\nstate\t%s\ncollections\t%s\ndocuments\t%s\nsize\t%s\n", e.ID, e.State,
+					words.Number(int64(len(source.Manifest.Collections))), words.Number(source.Manifest.Documents()), words.Bytes(source.Manifest.Bytes()))
 				_ = t.Flush()
 			})
 		},
@@ -119,6 +119,9 @@ a good reason. It may then be chosen by itself again. Damage is never accepted.
 			}
 			target, _, err := a.target(cfg, args[:len(args)-1])
 			if err != nil {
+				return err
+			}
+			if err := signed(by); err != nil {
 				return err
 			}
 			id := args[len(args)-1]
@@ -150,7 +153,8 @@ func (a *app) progress(cmd *cobra.Command) (show func(backup.Progress), done fun
 				continue
 			}
 			last = time.Now()
-			fmt.Fprintf(w, "\r\033[K%.78s", fmt.Sprintf("%s: %d of %d collections, %d documents", p.Step, p.Collections, p.CollectionsTotal, p.Documents))
+			fmt.Fprintf(w, "\r\033[K%.78s", fmt.Sprintf("%s: %s of %s, %s", p.Step, words.Number(int64(p.Collections)),
+				words.Plural(int64(p.CollectionsTotal), "collection", "collections"), words.Plural(p.Documents, "document", "documents")))
 		}
 		fmt.Fprint(w, "\r\033[K")
 	}()

@@ -17,6 +17,7 @@ import (
 	"github.com/battwheels/runbook/internal/config"
 	"github.com/battwheels/runbook/internal/mail"
 	"github.com/battwheels/runbook/internal/restore"
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/worker"
 )
 
@@ -115,7 +116,7 @@ func sendTestMail(ctx context.Context, cfg *config.Config, name string) looked {
 	case len(refused) > 0:
 		l.Seen = fmt.Sprintf("%s was refused: %s", refused[0].Email, cmp.Or(refused[0].Reason, "no reason given"))
 	default:
-		l.Seen = fmt.Sprintf("the mail service took %d for %s", len(sent), strings.Join(to, ", "))
+		l.Seen = fmt.Sprintf("the mail service took %s for %s", words.Plural(int64(len(sent)), "mail", "mails"), strings.Join(to, ", "))
 	}
 	return l
 }

@@ -57,8 +57,8 @@ func (a *app) door(v verb) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if strings.TrimSpace(ans.By) == "" {
-				return usage(errors.New("--by is missing: your name, which stands in the report"))
+			if err := signed(ans.By); err != nil {
+				return err
 			}
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				return a.knockAt(ctx, cmd.OutOrStdout(), c, target, v.door, ans)
@@ -100,8 +100,8 @@ it. A new plan with a new code follows. "runbook status" shows what was found.
 			if err != nil {
 				return err
 			}
-			if strings.TrimSpace(ans.By) == "" {
-				return usage(errors.New("--by is missing: your name, which stands in the report"))
+			if err := signed(ans.By); err != nil {
+				return err
 			}
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				return a.knockAt(ctx, cmd.OutOrStdout(), c, target, workflows.DoorNarrow, ans)
@@ -154,6 +154,9 @@ func (a *app) postReport() *cobra.Command {
 		Example: `  runbook post-report 20260224T031200Z-3f9a2c --url https://status.example.com/incidents/7 --by "Asha"`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := signed(p.By); err != nil {
+				return err
+			}
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				return a.knock(ctx, cmd.OutOrStdout(), c, workflows.ReportID(args[0]), workflows.DoorPostReport, p)
 			})
@@ -250,6 +253,15 @@ func (a *app) withTemporal(cmd *cobra.Command, do func(context.Context, client.C
 	return do(cmd.Context(), c)
 }
 
+// signed refuses a decision that nobody gives a name to. It is asked before anything is tried.
+func signed(by string) error {
+	if strings.TrimSpace(by) == "" {
+		return usage(errors.New("--by is missing: your name, which is kept with what you decide"))
+	}
+	return nil
+}
+
+// whoami is --by where none is given: empty for root, which is no person's name.
 func whoami() string {
 	if u, err := user.Current(); err == nil {
 		if u.Name != "" && u.Username != "root" {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/battwheels/runbook/internal/mail"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 func (a *app) mails() *cobra.Command {
@@ -54,7 +55,7 @@ and index.html, which shows them all. Nothing is sent.
 			}
 			index := filepath.Join(out, "index.html")
 			return a.print(cmd.OutOrStdout(), map[string]any{"mails": len(samples), "index": index}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d mails; open %s\n", len(samples), index)
+				fmt.Fprintf(w, "%s; open %s\n", words.Plural(int64(len(samples)), "mail", "mails"), index)
 			})
 		},
 	}

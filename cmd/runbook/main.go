@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -92,10 +93,11 @@ type app struct {
 	configPath string
 	json       bool
 	verbose    bool
+	patience   time.Duration // how long who waits for a playbook does so before it looks whether anybody works
 }
 
 func newRoot() *cobra.Command {
-	a := &app{}
+	a := &app{patience: 10 * time.Second}
 	root := &cobra.Command{
 		Use:   "runbook",
 		Short: "Disaster recovery for applications on MongoDB, as durable Temporal workflows",

@@ -40,6 +40,10 @@ afterwards one answer takes everything out again, for an hour.
 			if err != nil {
 				return err
 			}
+			// A dry run decides nothing.
+			if err := signed(in.By); err != nil && !in.DryRun {
+				return err
+			}
 			in.Target = target
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				s := worker.Starter{Client: c, Config: cfg}

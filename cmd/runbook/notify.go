@@ -55,6 +55,9 @@ is posted already, a workflow FollowUp is started for it, which must be named by
 				}
 				arg = n
 			}
+			if err := signed(n.By); err != nil {
+				return err
+			}
 			return a.withTemporal(cmd, func(ctx context.Context, c client.Client) error {
 				incident, err := a.reportOf(ctx, c, args[0])
 				if err != nil {

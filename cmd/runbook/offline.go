@@ -19,6 +19,7 @@ import (
 	"github.com/battwheels/runbook/internal/config"
 	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/restore"
+	"github.com/battwheels/runbook/internal/words"
 	"github.com/battwheels/runbook/worker"
 )
 
@@ -56,7 +57,8 @@ func (a *app) offlineDump() *cobra.Command {
 					return found("%v", err)
 				}
 				return a.print(cmd.OutOrStdout(), e, func(w io.Writer) {
-					fmt.Fprintf(w, "backup %s: %d documents in %d collections, verified\n%s\n", e.ID, m.Documents(), len(m.Collections), filepath.Join(o.catalog.Root, m.Name))
+					wrapped(w, "backup "+e.ID+": ", documentsIn(m.Documents(), len(m.Collections))+", verified", 2)
+					fmt.Fprintln(w, filepath.Join(o.catalog.Root, m.Name))
 				})
 			})
 		},
@@ -109,18 +111,18 @@ func (a *app) offlineVerify() *cobra.Command {
 								fmt.Fprintf(w, "  %s: %s\n", named.what, id)
 							}
 							if more := named.n - int64(len(named.ids)); more > 0 {
-								fmt.Fprintf(w, "  %s: %d more\n", named.what, more)
+								fmt.Fprintf(w, "  %s: %s more\n", named.what, words.Number(more))
 							}
 						}
 					}
 					if len(v.Differences) == 0 && restore.Level(level) == restore.LevelCounts {
-						fmt.Fprintf(w, "equal counts: %d documents in %d collections, and their indexes\n", v.Documents, v.Collections)
+						fmt.Fprintf(w, "equal counts: %s, and their indexes\n", documentsIn(v.Documents, v.Collections))
 					} else if len(v.Differences) == 0 {
-						fmt.Fprintf(w, "equal: %d documents and %d indexes in %d collections\n", v.Documents, v.Indexes, v.Collections)
+						fmt.Fprintf(w, "equal: %s, and %s\n", documentsIn(v.Documents, v.Collections), words.Plural(int64(v.Indexes), "index", "indexes"))
 					}
 				})
 				if err == nil && len(v.Differences) > 0 {
-					err = found("the database differs from the backup in %d places", len(v.Differences))
+					err = found("the database differs from the backup in %s", words.Plural(int64(len(v.Differences)), "place", "places"))
 				}
 				return err
 			})
@@ -173,4 +175,9 @@ func (a *app) withDatabase(cmd *cobra.Command, args []string, do func(context.Co
 // and in a container every one of them is process 1.
 func stamped(kind string) string {
 	return fmt.Sprintf("%s-%s-%s", time.Now().UTC().Format("20060102T150405Z"), kind, strings.ToLower(rand.Text()[:6]))
+}
+
+// documentsIn is how much there is, for people: 48,210 documents in 221 collections.
+func documentsIn(documents int64, collections int) string {
+	return words.Plural(documents, "document", "documents") + " in " + words.Plural(int64(collections), "collection", "collections")
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/battwheels/runbook/internal/catalog"
 	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/restore"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // restoring is what the flags of offline restore say.
@@ -298,7 +299,7 @@ func (o offline) restore(ctx context.Context, how restoring, log io.Writer) (r r
 	r.Counts = &counts
 	r.Collections, r.Documents = len(counts.Collections), counts.Total().Matched
 	if n := counts.Total().Conflicts; n > 0 {
-		return r, found("%d documents were not restored, because others hold their unique keys", n)
+		return r, found("not restored, because others hold their unique keys: %s", words.Plural(n, "document", "documents"))
 	}
 	return r, nil
 }

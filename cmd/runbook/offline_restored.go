@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/battwheels/runbook/internal/restore"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // restored is what offline restore prints.
@@ -31,15 +32,15 @@ func (r restored) tell(w io.Writer) {
 	case r.Counts != nil:
 		r.tellCounts(w)
 	case r.DryRun:
-		fmt.Fprintf(w, "backup %s would be restored: %d documents in %d collections, proven in a staged copy.\nNothing was changed; repeat with --yes to restore.\n",
-			r.Backup, r.Documents, r.Collections)
+		fmt.Fprintf(w, "backup %s would be restored:\n%s, proven in a staged copy.\n", r.Backup, documentsIn(r.Documents, r.Collections))
+		fmt.Fprintln(w, "Nothing was changed; repeat with --yes to restore.")
 	default:
-		fmt.Fprintf(w, "restored %s: %d documents in %d collections, proven by digest\n", r.Backup, r.Documents, r.Collections)
+		fmt.Fprintf(w, "restored %s:\n%s, proven by digest\n", r.Backup, documentsIn(r.Documents, r.Collections))
 		if r.SafetyDump != "" {
 			fmt.Fprintf(w, "safety dump: %s\n", r.SafetyDump)
 		}
 		if r.Aside > 0 {
-			fmt.Fprintf(w, "set aside:   %d collections in runbook.old.%s.*\n", r.Aside, r.Incident)
+			fmt.Fprintf(w, "set aside:   %s in runbook.old.%s.*\n", words.Plural(int64(r.Aside), "collection", "collections"), r.Incident)
 			if r.Database == r.ofTarget {
 				fmt.Fprintf(w, "to undo it:  runbook offline roll-back %s --incident %s --yes\n", r.target, r.Incident)
 			}
@@ -51,7 +52,8 @@ func (r restored) tellCounts(w io.Writer) {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tab, "insert\toverwrite\tremove\tidentical\tleft as it is\tcollection\t")
 	line := func(c restore.PartialCollection, name string) {
-		fmt.Fprintf(tab, "%d\t%d\t%d\t%d\t%d\t%s\t\n", c.Insert, c.Overwrite, c.Remove, c.Identical, c.Different, name)
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\t\n", words.Number(c.Insert), words.Number(c.Overwrite), words.Number(c.Remove),
+			words.Number(c.Identical), words.Number(c.Different), name)
 	}
 	for _, c := range r.Counts.Collections {
 		line(c, c.Name)
@@ -59,11 +61,11 @@ func (r restored) tellCounts(w io.Writer) {
 	line(r.Counts.Total(), "all")
 	_ = tab.Flush()
 	for _, left := range r.Counts.Left {
-		fmt.Fprintf(w, "left alone: %s\n", left)
+		wrapped(w, "left alone: ", left, 2)
 	}
 	for _, c := range r.Counts.Collections {
 		if c.Conflicts > 0 {
-			fmt.Fprintf(w, "%s: %d not restored, because others hold their unique keys: %s\n", c.Name, c.Conflicts, strings.Join(c.Examples, ", "))
+			wrapped(w, c.Name+": ", fmt.Sprintf("%s not restored, because others hold their unique keys: %s", words.Number(c.Conflicts), strings.Join(c.Examples, ", ")), 2)
 		}
 	}
 	switch {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/battwheels/runbook/internal/restore"
+	"github.com/battwheels/runbook/internal/words"
 )
 
 // rolledBack is what offline roll-back prints.
@@ -28,15 +29,16 @@ type rolledBack struct {
 
 func (r rolledBack) tell(w io.Writer) {
 	if r.DryRun {
-		fmt.Fprintf(w, `The swap of incident %s, made at %s from backup %s,
-can be rolled back: %d collections would return to their names, and the %d that stand
+		fmt.Fprintf(w, `The swap of incident %s, made at %s
+from backup %s,
+can be rolled back: %s would return, and the %s that stand
 there now would be kept as runbook.old.%s.placed.*
 Nothing was changed; stop the application and repeat with --yes.
-`, r.Incident, r.At.Format(time.DateTime+" UTC"), r.Backup, r.Returned, r.Kept, r.Incident)
+`, r.Incident, r.At.Format(time.DateTime+" UTC"), r.Backup, words.Plural(int64(r.Returned), "collection", "collections"), words.Number(int64(r.Kept)), r.Incident)
 		return
 	}
-	fmt.Fprintf(w, "rolled back the swap of incident %s: %d collections are back as they were before it\n", r.Incident, r.Returned)
-	fmt.Fprintf(w, "kept:        %d collections that it had placed, in runbook.old.%s.placed.*\n", r.Kept, r.Incident)
+	fmt.Fprintf(w, "rolled back the swap of incident %s;\nback as before it: %s\n", r.Incident, words.Plural(int64(r.Returned), "collection", "collections"))
+	fmt.Fprintf(w, "placed by it: %s, kept in runbook.old.%s.placed.*\n", words.Plural(int64(r.Kept), "collection", "collections"), r.Incident)
 }
 
 func (a *app) offlineRollBack() *cobra.Command {

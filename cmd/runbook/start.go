@@ -110,7 +110,7 @@ change anything live. AccidentalDeletion puts single documents back while the ap
 // await waits for a playbook that was started on a queue, and prints its result.
 func (a *app) await(ctx context.Context, c client.Client, queue string, cmd *cobra.Command, run client.WorkflowRun) error {
 	out := cmd.OutOrStdout()
-	hint := time.AfterFunc(patience, func() {
+	hint := time.AfterFunc(a.patience, func() {
 		if polls, err := polled(ctx, c, queue, enums.TASK_QUEUE_TYPE_WORKFLOW); err == nil && !polls {
 			fmt.Fprintln(cmd.ErrOrStderr(), noWorker(queue))
 		}
@@ -168,6 +168,3 @@ func writeProblems(w io.Writer, result map[string]any) {
 		}
 	}
 }
-
-// patience is how long a start waits before it looks whether anybody works.
-const patience = 10 * time.Second

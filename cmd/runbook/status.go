@@ -9,13 +9,10 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	enums "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/battwheels/runbook/activities"
 	"github.com/battwheels/runbook/internal/words"
@@ -27,9 +24,10 @@ type targetStatus struct {
 	Target  string            `json:"target"`
 	Running string            `json:"running,omitempty"` // workflow id
 	Status  *workflows.Status `json:"status,omitempty"`
-	Failed  string            `json:"failed,omitempty"`  // how a run ended that has no status to show, or why there is none
+	Failed  string            `json:"failed,omitempty"`  // how a run failed, or why it has no status to show
+	Ended   *ending           `json:"ended,omitempty"`   // of what is shown, where it runs no longer
 	Trouble []string          `json:"trouble,omitempty"` // steps that are tried again and again
-	Beside  *targetStatus     `json:"beside,omitempty"`  // a restore that somebody started beside the incident
+	Beside  *targetStatus     `json:"beside,omitempty"`  // a restore that is not the incident's own
 	Also    []string          `json:"also,omitempty"`    // what else runs: workflow ids
 }
 
@@ -64,136 +62,23 @@ func (a *app) status() *cobra.Command {
 					}
 					all = append(all, s)
 				}
-				reports, err := openReports(ctx, c)
+				open, err := openReports(ctx, c)
 				if err != nil {
 					return err
 				}
-				err = a.print(cmd.OutOrStdout(), map[string]any{"targets": all, "openReports": reports}, func(w io.Writer) {
+				reports := reportsOf(ctx, c, open)
+				err = a.print(cmd.OutOrStdout(), map[string]any{"targets": all, "openReports": open, "reports": reports}, func(w io.Writer) {
 					for _, s := range all {
 						s.write(w)
 					}
 					for _, r := range reports {
-						fmt.Fprintf(w, "open report: %s\n  once it is posted: runbook post-report %s --url URL --by YOU\n", r, r)
+						r.write(w, time.Now())
 					}
 				})
 				return errors.Join(err, failed)
 			})
 		},
 	}
-}
-
-// statusOf looks at a target's incident and restore: at what runs, else at what ended last.
-func statusOf(ctx context.Context, c client.Client, target string) (targetStatus, error) {
-	s := targetStatus{Target: target}
-	incident, err := lookAt(ctx, c, workflows.IncidentID(target))
-	if err != nil {
-		return s, err
-	}
-	restore, err := lookAt(ctx, c, workflows.RestoreID(target))
-	if err != nil {
-		return s, err
-	}
-	for _, id := range []string{workflows.BackupID(target), workflows.MonitorID(target), workflows.DrillID(target), workflows.DryRunID(target)} {
-		r, err := lookAt(ctx, c, id)
-		if err != nil {
-			return s, err
-		}
-		if r.runs() {
-			s.Also = append(s.Also, id)
-		}
-	}
-	shown := incident
-	switch {
-	case incident.runs() && restore.runs() && restore.parent == incident.id:
-		incident.trouble = append(incident.trouble, restore.trouble...)
-		shown = incident
-	case incident.runs() && restore.runs():
-		beside := targetStatus{Target: target}
-		if err := beside.fill(ctx, c, restore); err != nil {
-			return s, err
-		}
-		s.Beside = &beside
-	case restore.runs(), !incident.runs() && restore.closed.After(incident.closed) && restore.parent != incident.id:
-		shown = restore
-	}
-	return s, s.fill(ctx, c, shown)
-}
-
-// look is what Temporal says of one workflow.
-type look struct {
-	id, run string // empty where there was none
-	status  enums.WorkflowExecutionStatus
-	closed  time.Time
-	parent  string // workflow id
-	trouble []string
-}
-
-func (l look) runs() bool { return l.status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING }
-
-func lookAt(ctx context.Context, c client.Client, id string) (look, error) {
-	d, err := c.DescribeWorkflowExecution(ctx, id, "")
-	if _, ok := errors.AsType[*serviceerror.NotFound](err); ok {
-		return look{}, nil
-	}
-	if err != nil {
-		return look{}, fmt.Errorf("describe %s: %w", id, err)
-	}
-	info := d.GetWorkflowExecutionInfo()
-	l := look{
-		id: id, run: info.GetExecution().GetRunId(), status: info.GetStatus(), closed: info.GetCloseTime().AsTime(),
-		parent: info.GetParentExecution().GetWorkflowId(),
-	}
-	for _, p := range d.GetPendingActivities() {
-		if p.GetAttempt() < 2 || p.GetLastFailure() == nil {
-			continue
-		}
-		text := fmt.Sprintf("%s was tried %d times: %s", p.GetActivityType().GetName(), p.GetAttempt()-1, p.GetLastFailure().GetMessage())
-		if next := p.GetScheduledTime(); next != nil && next.AsTime().After(time.Now()) {
-			text += "; again at " + next.AsTime().UTC().Format("15:04:05 UTC")
-		}
-		l.trouble = append(l.trouble, text)
-	}
-	return l, nil
-}
-
-// fill asks a workflow for its status. One that ended before it could tell anything has its failure instead.
-func (s *targetStatus) fill(ctx context.Context, c client.Client, l look) error {
-	if l.id == "" {
-		return nil
-	}
-	if s.Trouble = l.trouble; l.runs() {
-		s.Running = l.id
-	}
-	v, err := c.QueryWorkflow(ctx, l.id, l.run, workflows.QueryStatus)
-	if err == nil {
-		var st workflows.Status
-		if err = v.Get(&st); err == nil {
-			s.Status = &st
-			return nil
-		}
-	}
-	if l.runs() {
-		return fmt.Errorf("ask %s (is a worker running?): %w", l.id, err)
-	}
-	s.Failed = fmt.Sprintf("%s ended at once (%s)", l.id, strings.ToLower(l.status.String()))
-	if app, ok := errors.AsType[*temporal.ApplicationError](c.GetWorkflow(ctx, l.id, l.run).Get(ctx, nil)); ok {
-		s.Failed = l.id + " failed: " + app.Message()
-	}
-	return nil
-}
-
-func openReports(ctx context.Context, c client.Client) ([]string, error) {
-	r, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-		Query: `WorkflowType = "IncidentReport" AND ExecutionStatus = "Running"`,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list open reports: %w", err)
-	}
-	var ids []string
-	for _, e := range r.GetExecutions() {
-		ids = append(ids, strings.TrimPrefix(e.GetExecution().GetWorkflowId(), "report/"))
-	}
-	return ids, nil
 }
 
 func (s targetStatus) write(w io.Writer) {
@@ -218,16 +103,16 @@ func (s targetStatus) writeRun(w io.Writer) {
 		wrapped(w, s.Target+": ", said, 2)
 		return
 	}
-	state := "ended"
-	if s.Running != "" {
-		state = "running as " + s.Running
+	state := "running as " + s.Running
+	if s.Ended != nil {
+		state = s.Ended.String()
 	}
-	fmt.Fprintf(w, "%s: %s (%s)\n", s.Target, s.Status.Phase, state)
+	wrapped(w, s.Target+": ", fmt.Sprintf("%s (%s)", s.Status.Phase, state), 2)
 	marks := map[workflows.StepState]string{workflows.Done: "✓", workflows.Running: "…", workflows.Failed: "✗", workflows.Skipped: "-", workflows.Pending: " "}
 	for _, st := range s.Status.Steps {
-		fmt.Fprintf(w, "  %s %s\n", marks[st.State], st.Name)
+		wrapped(w, "  "+marks[st.State]+" ", st.Name, 4)
 		if st.Note != "" {
-			fmt.Fprintf(w, "      %s\n", st.Note)
+			wrapped(w, "      ", st.Note, 6)
 		}
 	}
 	if p := s.Status.Plan; p != nil && p.Undelete != nil && s.Running != "" {
@@ -237,29 +122,46 @@ func (s targetStatus) writeRun(w io.Writer) {
 	} else if p != nil && s.Running != "" {
 		fmt.Fprintf(w, "\nPlan %s: put back %s\n", p.Code, p.Backup.ID)
 		if len(p.Only) > 0 {
-			fmt.Fprintf(w, "  only these collections, each of them whole: %s\n", strings.Join(p.Only, ", "))
+			wrapped(w, "  only these collections, each of them whole: ", strings.Join(p.Only, ", "), 4)
 		}
-		fmt.Fprintf(w, "  %s documents in %d collections\n", words.Number(p.Backup.Documents), p.Backup.Collections)
+		fmt.Fprintf(w, "  %s\n", documentsIn(p.Backup.Documents, p.Backup.Collections))
 		if p.RadiusKnown {
-			fmt.Fprintf(w, "  %s come back, %s go back to the backup's version, %s newer ones leave\n",
-				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added))
+			wrapped(w, "  ", fmt.Sprintf("%s come back, %s go back to the backup's version, %s newer ones leave",
+				words.Number(p.Radius.Missing), words.Number(p.Radius.Changed), words.Number(p.Radius.Added)), 4)
 		}
 		writeCounts(w, p)
 		if p.Expected != "" {
-			fmt.Fprintln(w, " ", p.Expected)
+			wrapped(w, "  ", p.Expected, 4)
 		}
 		if p.Told != nil {
-			fmt.Fprintf(w, "  %s\n  who, and a preview of the mail: %s\n", p.Told, p.Told.Preview)
+			wrapped(w, "  ", fmt.Sprint(p.Told), 4)
+			wrapped(w, "  who, and a preview of the mail: ", p.Told.Preview, 4)
 		}
 		for _, warning := range p.Warnings {
-			fmt.Fprintln(w, "  !", warning)
+			wrapped(w, "  ! ", warning, 4)
 		}
 	}
 	if s.Status.Asked != "" {
-		fmt.Fprintf(w, "\nASKED OF YOU:\n%s\n", strings.NewReplacer("`", "", "**", "").Replace(s.Status.Asked))
+		fmt.Fprintln(w, "\nASKED OF YOU:")
+		writeAsked(w, s.Status.Asked)
 	}
 	if s.Status.Result != "" {
-		fmt.Fprintln(w, "\n"+s.Status.Result)
+		fmt.Fprintln(w)
+		wrapped(w, "", s.Status.Result, 0)
+	}
+	if s.Failed != "" {
+		wrapped(w, "! ", s.Failed, 2)
+	}
+}
+
+// writeAsked is a question as a terminal shows it. Commands stay on one line, to be copied.
+func writeAsked(w io.Writer, asked string) {
+	for line := range strings.SplitSeq(strings.NewReplacer("`", "", "**", "").Replace(asked), "\n") {
+		if text := strings.TrimLeft(line, " "); strings.HasPrefix(text, "runbook ") || utf8.RuneCountInString(line) <= lineWidth {
+			fmt.Fprintln(w, line)
+		} else {
+			wrapped(w, line[:len(line)-len(text)], text, len(line)-len(text))
+		}
 	}
 }
 
@@ -270,14 +172,14 @@ func writeCounts(w io.Writer, p *activities.Plan) {
 		if k.Now >= 0 {
 			now = words.Number(k.Now)
 		}
-		fmt.Fprintf(w, "  %-36s %9s → %s\n", k.Name, now, words.Number(k.Backup))
+		fmt.Fprintf(w, "  %-36s %9s → %s\n", shortened(k.Name, 36), now, words.Number(k.Backup))
 	}
 	const rows = 6
 	if len(p.Collections) > 0 {
 		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", "most affected", "come back", "go back", "leave")
 	}
 	for _, c := range p.Collections[:min(len(p.Collections), rows)] {
-		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", c.Name, words.Number(c.Missing), words.Number(c.Changed), words.Number(c.Added))
+		fmt.Fprintf(w, "  %-36s %12s %12s %12s\n", shortened(c.Name, 36), words.Number(c.Missing), words.Number(c.Changed), words.Number(c.Added))
 	}
 	if len(p.ComeBack) > 0 {
 		wrapped(w, "  collections that come back: ", strings.Join(p.ComeBack, ", "), 4)
@@ -296,41 +198,45 @@ func writeMissing(w io.Writer, m *activities.Missing) {
 		from, to = "made after", "made before"
 		fmt.Fprintf(w, "\n%s documents are newer than backup %s, and absent now:\n", words.Number(m.Documents), m.Without)
 	}
-	fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9s %9s\n", "collection", "organization", from, to, "documents", "audited")
+	fmt.Fprintf(w, "  %-28s %-24s %10s %10s\n", "collection", "organization", "documents", "audited")
 	for _, g := range m.Groups {
-		fmt.Fprintf(w, "  %-28s %-20s %-20s %-20s %9d %9d\n", g.Collection, g.Organization,
-			g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339), g.Documents, g.Audited)
+		fmt.Fprintf(w, "  %-28s %-24s %10s %10s\n", shortened(g.Collection, 28), cmp.Or(g.Organization, "(none)"), words.Number(g.Documents), words.Number(g.Audited))
+		fmt.Fprintf(w, "    %s %s, %s %s\n", from, g.From.UTC().Format(time.RFC3339), to, g.To.UTC().Format(time.RFC3339))
 	}
 	if m.More > 0 {
-		fmt.Fprintf(w, "  and %d more groups, in %s\n", m.More, m.Folder)
+		fmt.Fprintf(w, "  and %s, in %s\n", words.Plural(int64(m.More), "more group", "more groups"), m.Folder)
 	}
 }
 
 func writeUndelete(w io.Writer, p *activities.Plan) {
 	u := p.Undelete
 	if u.Without == "" {
-		fmt.Fprintf(w, "\nPlan %s: put %s documents back, %s of them dependants of others, while the application runs\n", p.Code, words.Number(u.Insert), words.Number(u.Dependants))
+		fmt.Fprintln(w)
+		wrapped(w, "Plan "+p.Code+": ", fmt.Sprintf("put %s back, %s of them dependants of others, while the application runs",
+			words.Plural(u.Insert, "document", "documents"), words.Number(u.Dependants)), 2)
 	} else {
-		fmt.Fprintf(w, "\nPlan %s: bring %s documents back that are newer than backup %s, while the application runs\n", p.Code, words.Number(u.Insert), u.Without)
+		fmt.Fprintln(w)
+		wrapped(w, "Plan "+p.Code+": ", fmt.Sprintf("bring %s back that are newer than backup %s, while the application runs",
+			words.Plural(u.Insert, "document", "documents"), u.Without), 2)
 		fmt.Fprintln(w, "  The damage may have made some of them: look at the counts, and narrow to what is work.")
 	}
 	if left := u.LeftOut(); left != "" {
-		fmt.Fprintln(w, "  left out:", left)
+		wrapped(w, "  left out: ", left, 4)
 	}
 	for _, c := range u.Collections {
-		fmt.Fprintf(w, "  %-28s %9d\n", c.Collection, c.Insert)
+		fmt.Fprintf(w, "  %-28s %9s\n", c.Collection, words.Number(c.Insert))
 	}
 	for _, o := range u.Organizations {
-		fmt.Fprintf(w, "  of organization %-12s %9d\n", cmp.Or(o.Organization, "(none)"), o.Documents)
+		fmt.Fprintf(w, "  of organization %-12s %9s\n", cmp.Or(o.Organization, "(none)"), words.Number(o.Documents))
 	}
 	if u.MoreOrganizations > 0 {
-		fmt.Fprintf(w, "  and of %d more\n", u.MoreOrganizations)
+		fmt.Fprintf(w, "  and of %s more\n", words.Number(int64(u.MoreOrganizations)))
 	}
 	for _, s := range u.Samples {
-		fmt.Fprintf(w, "  some of %s: %s\n", s.Collection, strings.Join(s.Documents, ", "))
+		wrapped(w, "  some of "+s.Collection+": ", strings.Join(s.Documents, ", "), 4)
 	}
 	for _, warning := range p.Warnings {
-		fmt.Fprintln(w, "  !", warning)
+		wrapped(w, "  ! ", warning, 4)
 	}
 	fmt.Fprintln(w, "  each by its _id:", u.File)
 }
@@ -358,6 +264,6 @@ func writePlanned(w io.Writer, result map[string]any) {
 		writeUndelete(w, p)
 	}
 	for _, warning := range r.Undelete.Warnings {
-		fmt.Fprintln(w, "  !", warning)
+		wrapped(w, "  ! ", warning, 4)
 	}
 }
