@@ -262,14 +262,19 @@ func (a *Catalog) dropOld(ctx context.Context, target string, now time.Time, kee
 		return nil, nil
 	}
 	// Somebody may roll back meanwhile, without Temporal: whoever renames holds the lease.
-	lease, err := restore.Acquire(ctx, db, restore.Holder{Owner: "retention/" + target, Run: now.Format(time.RFC3339Nano), Purpose: "drop what incidents set aside"}, false)
+	lease, err := restore.Acquire(ctx, db, restore.Holder{Owner: restore.RetentionOwner + target, Run: now.Format(time.RFC3339Nano), Purpose: "drop what incidents set aside"}, false)
 	if _, held := errors.AsType[*restore.LeaseHeldError](err); held {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
+	defer func() {
+		err = errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+		if _, taken := errors.AsType[*restore.LeaseLostError](err); taken {
+			err = nil // by a restore: what is left is dropped another day
+		}
+	}()
 	halves, err := restore.HalfSwaps(incidents)
 	if err != nil {
 		return nil, err

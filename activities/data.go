@@ -140,7 +140,7 @@ func (a *Data) AcquireLease(ctx context.Context, in LeaseInput) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	l, err := restore.Acquire(ctx, db, restore.Holder{Owner: "restore/" + in.Target, Run: in.Run, Purpose: in.Purpose}, false)
+	l, err := restore.Acquire(ctx, db, restore.Holder{Owner: restore.RestoreOwner + in.Target, Run: in.Run, Purpose: in.Purpose}, false)
 	return l.Token, typed(ctx, err)
 }
 
@@ -378,7 +378,7 @@ func (a *Data) lease(at Attempt) (restore.Lease, error) {
 	if err != nil {
 		return restore.Lease{}, err
 	}
-	return restore.Held(db, restore.Holder{Owner: "restore/" + at.Target, Run: at.Run}, at.Token), nil
+	return restore.Held(db, restore.Holder{Owner: restore.RestoreOwner + at.Target, Run: at.Run}, at.Token), nil
 }
 
 func (a *Data) staging(ctx context.Context, at Attempt) (restore.StageOptions, func(), error) {

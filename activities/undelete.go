@@ -359,7 +359,7 @@ func (a *Undelete) job(ctx context.Context, in SearchInput) (undelete.Job, confi
 		}
 		sources = append(sources, s)
 	}
-	lease := restore.Held(db, restore.Holder{Owner: "restore/" + in.Target, Run: in.Run}, in.Token)
+	lease := restore.Held(db, restore.Holder{Owner: restore.RestoreOwner + in.Target, Run: in.Run}, in.Token)
 	report, stop := beat(ctx)
 	return undelete.Job{
 		DB: db, Sources: sources, Rules: t.Deletions, Tenant: t.Tenants.Field, Dir: filepath.Join(folder.Dir, undeleteDir),

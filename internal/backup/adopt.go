@@ -214,8 +214,9 @@ func describe(dir, database, base, file string, data map[string]string) (Collect
 		}
 		return c, nil
 	}
-	if c.Type == TypeTimeseries {
-		base = FileBase(BucketsPrefix + name)
+	// Of servers from 8.3 on, whose time series hold their buckets themselves, mongodump knows no other name.
+	if beside := FileBase(BucketsPrefix + name); c.Type == TypeTimeseries && (data[beside] != "" || data[base] == "") {
+		base = beside
 	}
 	documents, ok := data[base]
 	if !ok {

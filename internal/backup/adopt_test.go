@@ -196,6 +196,28 @@ func TestUncompressedDumpIsAdopted(t *testing.T) {
 	requireNamed(t, err, filepath.Join(dir, "shop/a.bson"), "cut")
 }
 
+// Up to MongoDB 8.2 mongodump gives the documents of a time series the name of the collection that held them, and from 8.3 on, where there is
+// none, the series' own.
+func TestATimeSeriesIsAdoptedUnderEitherName(t *testing.T) {
+	for _, documents := range []string{"system.buckets.weather.bson", "weather.bson"} {
+		t.Run(documents, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "shop"), 0o755))
+			put(t, dir, "shop/weather.metadata.json", []byte(`{"indexes":[],"options":{"timeseries":{"timeField":"t"}},"type":"timeseries"}`))
+			file := put(t, dir, "shop/"+documents, invoices(t, 1)[0])
+			m, err := Adopt(t.Context(), dir, AdoptOptions{Name: "x"}, nil)
+			require.NoError(t, err)
+			require.Equal(t, file.Path, m.Collection("weather").Data.Path)
+			require.Equal(t, int64(1), m.Documents())
+			require.NoError(t, WriteManifest(t.TempDir(), m))
+			require.NoError(t, Verify(t.Context(), Source{dir, m}, nil))
+			require.NoError(t, os.Remove(filepath.Join(dir, file.Path)))
+			_, err = Adopt(t.Context(), dir, AdoptOptions{Name: "x"}, nil)
+			require.ErrorContains(t, err, "the documents (system.buckets.weather.bson) are missing")
+		})
+	}
+}
+
 func TestAdoptingCanBeCancelled(t *testing.T) {
 	ctx, cancel := newCancelled(t)
 	defer cancel()

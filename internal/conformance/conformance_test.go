@@ -2,9 +2,14 @@ package conformance_test
 
 import (
 	"os"
+	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
 	"github.com/battwheels/runbook/internal/conformance"
+	"github.com/battwheels/runbook/internal/dump"
 	"github.com/battwheels/runbook/internal/mongotest"
 )
 
@@ -17,6 +22,29 @@ func TestTheServerInMemoryConforms(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conformance.Run(t, conformance.Server{URI: mongotest.Start(t, opts...).URI(), Known: true})
+		})
+	}
+}
+
+// A backup does not say in which of two ways its server kept time series, and needs not: the buckets are the same.
+func TestATimeSeriesMovesToAServerThatKeepsItInAnotherWay(t *testing.T) {
+	beside, itself := []mongotest.Option{mongotest.WithVersion("8.0.12")}, []mongotest.Option{mongotest.WithVersion("8.3.0")}
+	for name, way := range map[string][2][]mongotest.Option{
+		"from a collection beside it": {beside, itself}, "to a collection beside it": {itself, beside},
+	} {
+		t.Run(name, func(t *testing.T) {
+			to := conformance.Server{URI: mongotest.Start(t, way[1]...).URI()}
+			moved := 0
+			conformance.Each(t, conformance.Server{URI: mongotest.Start(t, way[0]...).URI(), Known: true}, func(t *testing.T, name string, db *mongo.Database) {
+				if !strings.HasPrefix(name, "time series") {
+					return
+				}
+				moved++
+				empty := conformance.NewDatabase(t, to.Connect(t))
+				require.NoError(t, conformance.Direct(t, conformance.Dump(t, db, dump.Options{}), empty))
+				require.Equal(t, conformance.Contents(t, db), conformance.Contents(t, empty))
+			})
+			require.Equal(t, 2, moved)
 		})
 	}
 }

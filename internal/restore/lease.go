@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -22,6 +23,19 @@ type Holder struct {
 	Owner   string // "restore/battwheels", or "offline HOST:PID"
 	Run     string // one attempt of the owner's
 	Purpose string // for people who find the lease taken
+}
+
+// The kinds of owners that a target has one of each.
+const (
+	RestoreOwner   = "restore/"
+	RetentionOwner = "retention/"
+)
+
+// follows says whether a lease may be taken over without being given back. Retention has to give way to a restore, or the lease of one
+// that was killed would stop every recovery: it drops what incidents that are over have set aside, which no restore touches, and looks
+// at the lease before each.
+func (h Holder) follows(owner string) bool {
+	return owner == h.Owner || strings.HasPrefix(owner, RetentionOwner) && strings.HasPrefix(h.Owner, RestoreOwner)
 }
 
 // Lease is the right to restore into a database. Its token is higher than that of every lease before it, and stands in
@@ -44,7 +58,7 @@ type leaseDocument struct {
 }
 
 // Acquire takes the lease on a database. The same owner and run get the lease that they have. The same owner with
-// another run takes over from its former run, whose token is worth nothing from then on. Somebody else's lease is a
+// another run takes over from its former run, whose token is worth nothing from then on; so does a restore from retention. Somebody else's lease is a
 // *LeaseHeldError, unless takeOver says that its owner is known to be dead.
 func Acquire(ctx context.Context, db *mongo.Database, h Holder, takeOver bool) (Lease, error) {
 	if h.Owner == "" || h.Run == "" {
@@ -61,7 +75,7 @@ func Acquire(ctx context.Context, db *mongo.Database, h Holder, takeOver bool) (
 			switch {
 			case now.Owner == h.Owner && now.Run == h.Run:
 				return Lease{Holder: h, Token: now.Token, Since: now.Since, db: db}, nil
-			case now.Owner != "" && now.Owner != h.Owner && !takeOver:
+			case now.Owner != "" && !takeOver && !h.follows(now.Owner):
 				return Lease{}, &LeaseHeldError{Owner: now.Owner, Purpose: now.Purpose, Since: now.Since}
 			}
 		}

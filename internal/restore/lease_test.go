@@ -54,6 +54,24 @@ func TestLease(t *testing.T) {
 	})
 }
 
+// A recovery does not wait for a clean-up, least of all for one that was killed. Nobody else may interrupt it: a roll-back by hand renames what
+// it drops.
+func TestARestoreTakesTheLeaseFromRetention(t *testing.T) {
+	ctx := t.Context()
+	db := mongotest.Start(t).Client(t).Database("d")
+	retention, err := Acquire(ctx, db, Holder{Owner: RetentionOwner + "battwheels", Run: "today"}, false)
+	require.NoError(t, err)
+	var held *LeaseHeldError
+	_, err = Acquire(ctx, db, Holder{Owner: "offline host:1", Run: "r9"}, false)
+	require.ErrorAs(t, err, &held)
+
+	l := acquire(t, db, "r1")
+	require.Greater(t, l.Token, retention.Token)
+	require.ErrorAs(t, retention.Check(ctx), new(*LeaseLostError), "retention drops nothing any more")
+	_, err = Acquire(ctx, db, Holder{Owner: RetentionOwner + "battwheels", Run: "tomorrow"}, false)
+	require.ErrorAs(t, err, &held, "and does not take it back")
+}
+
 func TestLeaseOfARemovedCollectionIsLost(t *testing.T) {
 	db := mongotest.Start(t).Client(t).Database("d")
 	l := acquire(t, db, "r1")
