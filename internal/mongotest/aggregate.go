@@ -254,7 +254,12 @@ func sampleStage(next stream, s stage) (stream, error) {
 	}
 	return whenCalled(func() ([]document, error) {
 		docs, err := collect(next)
-		rand.Shuffle(len(docs), func(i, j int) { docs[i], docs[j] = docs[j], docs[i] })
-		return docs[:min(int64(len(docs)), n)], err
+		// Only the sample is shuffled: a real server does not touch all documents either.
+		n := min(len(docs), int(n))
+		for i := range n {
+			j := i + rand.IntN(len(docs)-i)
+			docs[i], docs[j] = docs[j], docs[i]
+		}
+		return docs[:n], err
 	}), nil
 }
