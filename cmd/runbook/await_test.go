@@ -15,7 +15,6 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/mocks"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/battwheels/runbook/activities"
@@ -30,14 +29,11 @@ func (h heard) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// queue is Temporal's answer about the pollers of a queue.
-type queue struct {
-	workflowservice.WorkflowServiceClient
-	pollers []*taskqueue.PollerInfo
-}
-
-func (q queue) DescribeTaskQueue(context.Context, *workflowservice.DescribeTaskQueueRequest, ...grpc.CallOption) (*workflowservice.DescribeTaskQueueResponse, error) {
-	return &workflowservice.DescribeTaskQueueResponse{Pollers: q.pollers}, nil
+// queue is a client of Temporal that knows the pollers of a queue.
+func queue(pollers ...*taskqueue.PollerInfo) *mocks.Client {
+	c := &mocks.Client{}
+	c.On("DescribeTaskQueue", mock.Anything, "runbook", mock.Anything).Return(&workflowservice.DescribeTaskQueueResponse{Pollers: pollers}, nil)
+	return c
 }
 
 // TestWhoWaitsWithoutAWorkerIsTold proves that start --wait says what is missing while it waits, instead of being silent for ever.
@@ -45,8 +41,7 @@ func TestWhoWaitsWithoutAWorkerIsTold(t *testing.T) {
 	gone := &taskqueue.PollerInfo{LastAccessTime: timestamppb.New(time.Now().Add(-time.Hour))}
 	for name, pollers := range map[string][]*taskqueue.PollerInfo{"no worker ever": nil, "one that is gone": {gone}} {
 		t.Run(name, func(t *testing.T) {
-			c := &mocks.Client{}
-			c.On("WorkflowService").Return(queue{pollers: pollers})
+			c := queue(pollers...)
 			errOut := make(heard)
 			run := &mocks.WorkflowRun{}
 			run.On("Get", mock.Anything, mock.Anything).Return(func(context.Context, any) error {
@@ -59,8 +54,7 @@ func TestWhoWaitsWithoutAWorkerIsTold(t *testing.T) {
 			require.NoError(t, (&app{patience: time.Millisecond}).await(t.Context(), c, "runbook", cmd, run))
 		})
 	}
-	c := &mocks.Client{}
-	c.On("WorkflowService").Return(queue{pollers: []*taskqueue.PollerInfo{gone, {LastAccessTime: timestamppb.Now()}}})
+	c := queue(gone, &taskqueue.PollerInfo{LastAccessTime: timestamppb.Now()})
 	polls, err := polled(t.Context(), c, "runbook", enums.TASK_QUEUE_TYPE_WORKFLOW)
 	require.NoError(t, err)
 	require.True(t, polls, "a worker at work is seen, and nothing said")

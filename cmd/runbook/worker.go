@@ -11,7 +11,6 @@ import (
 
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/taskqueue/v1"
-	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/spf13/cobra"
@@ -73,9 +72,7 @@ func (a *app) checkWorker(ctx context.Context, cfg *config.Config) error {
 
 // polled says whether a worker polls a queue.
 func polled(ctx context.Context, c client.Client, queue string, of enums.TaskQueueType) (bool, error) {
-	r, err := c.WorkflowService().DescribeTaskQueue(ctx, &workflowservice.DescribeTaskQueueRequest{
-		Namespace: worker.Namespace(), TaskQueue: &taskqueue.TaskQueue{Name: queue}, TaskQueueType: of,
-	})
+	r, err := c.DescribeTaskQueue(ctx, queue, of)
 	if err != nil {
 		return false, fmt.Errorf("describe queue %s: %w", queue, err)
 	}

@@ -83,6 +83,8 @@ func (r *request) pipe(ns namespace, at *snapshot, stages []stage) (stream, erro
 	if len(stages) > 0 && sources[stages[0].name] != nil {
 		next, err = sources[stages[0].name](r, ns, stages[0])
 		stages = stages[1:]
+	} else if c := at.collection(r.server, ns); c != nil && c.kind == typeCollection && len(stages) > 0 && stages[0].sampleOf(c) > 0 {
+		next, stages = r.checked(c, list(c.sample(stages[0].sampleOf(c)))), stages[1:]
 	} else {
 		q := query{hint: hintOf(r.body)}
 		if len(stages) > 0 && stages[0].name == "$match" {
@@ -254,12 +256,33 @@ func sampleStage(next stream, s stage) (stream, error) {
 	}
 	return whenCalled(func() ([]document, error) {
 		docs, err := collect(next)
-		// Only the sample is shuffled: a real server does not touch all documents either.
-		n := min(len(docs), int(n))
-		for i := range n {
-			j := i + rand.IntN(len(docs)-i)
-			docs[i], docs[j] = docs[j], docs[i]
-		}
-		return docs[:n], err
+		rand.Shuffle(len(docs), func(i, j int) { docs[i], docs[j] = docs[j], docs[i] })
+		return docs[:min(int64(len(docs)), n)], err
 	}), nil
+}
+
+// sampleOf is how many documents of a collection a $sample picks one by one, as real servers do where it wants fewer than a twentieth of them:
+// https://www.mongodb.com/docs/manual/reference/operator/aggregation/sample/. 0 is none.
+func (s stage) sampleOf(c *collection) int {
+	if s.name != "$sample" {
+		return 0
+	}
+	size, _ := lookup(s.document(), "size")
+	if n, ok := asInt(size); ok && n > 0 && n < int64(c.live)/20 {
+		return int(n)
+	}
+	return 0
+}
+
+// sample picks n documents, of which there are many more.
+func (c *collection) sample(n int) []*record {
+	picked := map[*record]bool{}
+	records := make([]*record, 0, n)
+	for len(records) < n {
+		if r := c.records[rand.IntN(len(c.records))]; r.doc != nil && !picked[r] {
+			picked[r] = true
+			records = append(records, r)
+		}
+	}
+	return records
 }

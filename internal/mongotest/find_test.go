@@ -2,6 +2,7 @@ package mongotest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -238,6 +239,29 @@ func TestAnAnswerHoldsSixteenMegabytes(t *testing.T) {
 	require.Equal(t, 5, n)
 	_, err = c.InsertOne(t.Context(), bson.D{{Key: "s", Value: strings.Repeat("x", 16<<20)}})
 	require.ErrorContains(t, err, "too large")
+}
+
+// A sample is of documents that differ, be it picked one by one or out of all; a document that a fault makes unreadable is met by it, too.
+func TestASampleIsOfTheCollection(t *testing.T) {
+	s, db := startDB(t)
+	ids := make([]any, 200)
+	for i := range ids {
+		ids[i] = bson.D{{Key: "_id", Value: i}}
+	}
+	_, err := db.Collection("c").InsertMany(t.Context(), ids)
+	require.NoError(t, err)
+	must(t, db, `{"delete": "c", "deletes": [{"q": {"_id": {"$lt": 50}}, "limit": 0}]}`)
+	there := all(t, db, `{"find": "c"}`)
+	for _, n := range []int{5, 100, 300} {
+		sample := all(t, db, fmt.Sprintf(`{"aggregate": "c", "cursor": {}, "pipeline": [{"$sample": {"size": %d}}]}`, n))
+		require.Len(t, sample, min(n, 150))
+		require.Subset(t, there, sample)
+		slices.Sort(sample)
+		require.Len(t, slices.Compact(sample), min(n, 150))
+	}
+	s.Fail(Fault{Namespace: "app", Document: func(bson.Raw) bool { return true }, Error: &Error{Code: 8, Message: "disk"}})
+	_, err = run(t, db, `{"aggregate": "c", "cursor": {}, "pipeline": [{"$sample": {"size": 5}}]}`)
+	require.Error(t, err)
 }
 
 func TestAggregate(t *testing.T) {
