@@ -52,7 +52,8 @@ func TestCreateIndexesRefuses(t *testing.T) {
 	}{
 		{"another key under the same name", `{"key": {"b": 1}, "name": "a_1"}`, IndexKeySpecsConflict},
 		{"another filter under the same name", `{"key": {"a": 1}, "name": "a_1", "partialFilterExpression": {"x": 1}}`, IndexKeySpecsConflict},
-		{"other options under the same name", `{"key": {"a": 1}, "name": "a_1", "unique": true}`, IndexOptionsConflict},
+		{"a unique one under the same name", `{"key": {"a": 1}, "name": "a_1", "unique": true}`, IndexKeySpecsConflict},
+		{"other options under the same name", `{"key": {"a": 1}, "name": "a_1", "expireAfterSeconds": 60}`, IndexOptionsConflict},
 		{"another name for the same key", `{"key": {"a": 1}, "name": "other"}`, IndexOptionsConflict},
 		{"an option that nobody knows", `{"key": {"b": 1}, "name": "b_1", "uniq": true}`, InvalidIndexSpecificationOption},
 		{"no key", `{"key": {}, "name": "b_1"}`, CannotCreateIndex},
@@ -202,6 +203,14 @@ func TestIndexTakesOverTheCollationOfItsCollection(t *testing.T) {
 		have[s.Name] = s.Collation
 	}
 	require.Equal(t, map[string]bson.D{"_id_": german, "inherits": german, "simple": nil, "own": {{Key: "locale", Value: "fr"}}}, have)
+}
+
+// Since 5.0 indexes of one key may stand beside each other where they hold other documents, or hold them otherwise.
+func TestIndexesOfOneKeyThatDifferInKind(t *testing.T) {
+	_, db := startDB(t)
+	must(t, db, `{"createIndexes": "c", "indexes": [{"key": {"a": 1}, "name": "plain"}, {"key": {"a": 1}, "name": "unique", "unique": true},
+		{"key": {"a": 1}, "name": "sparse", "sparse": true}, {"key": {"a": 1}, "name": "some", "partialFilterExpression": {"b": 1}}]}`)
+	require.Len(t, all(t, db, `{"listIndexes": "c"}`), 5)
 }
 
 // Such keys stand only in indexes that were built before 3.4: of either version, no new one has them.
