@@ -43,9 +43,6 @@ func (c testCase) fill(ctx context.Context, db *mongo.Database) error {
 	return nil
 }
 
-// perInsert keeps a batch of the largest documents below the 48 MB of a message.
-const perInsert = 2
-
 func (c collection) fill(ctx context.Context, db *mongo.Database) error {
 	// Servers refuse to create system.js, and make it by themselves.
 	if c.name != "system.js" {
@@ -63,7 +60,7 @@ func (c collection) fill(ctx context.Context, db *mongo.Database) error {
 	}
 	n := 1000
 	if len(c.documents) > 0 && len(c.documents[0]) > 1<<20 {
-		n = perInsert
+		n = 1 // a command has room for one of the largest: its body, too, is a document of about 16 MB
 	}
 	for batch := range slices.Chunk(c.documents, n) {
 		insert := slices.Concat(insert, bson.D{{Key: "documents", Value: batch}, {Key: "bypassDocumentValidation", Value: true}})

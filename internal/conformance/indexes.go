@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"math"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -45,10 +44,5 @@ func indexCases() []testCase {
 		indexed("hashed indexes", index("n_hashed", "n", "hashed")),
 		indexed("storage options of indexes", index("n_1", "n", 1, "storageEngine", option("wiredTiger", option("configString", "prefix_compression=false")))),
 		indexed("numbers of other types in keys", index("double", "n", 1.0), index("long", "n", int64(-1)), index("two", "organization_id", 2.5)),
-		indexed("legacy keys of indexes", version1(index("true", "a", true)), version1(index("empty", "b", "")), version1(index("zero", "c", 0)),
-			version1(index("nan", "d", math.NaN())), version1(index("null", "e", nil)), version1(index("date", "f", bson.DateTime(1)))),
 	}
 }
-
-// version1 makes a specification one of the first version, in which keys may have any value but a document.
-func version1(spec bson.D) bson.D { return append(spec, bson.E{Key: "v", Value: int32(1)}) }

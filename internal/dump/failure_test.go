@@ -127,6 +127,23 @@ func TestSnapshotThatExpiresIsSaid(t *testing.T) {
 	requireSame(t, docs, contents(t, s, "invoices"))
 }
 
+// Before 8.0 a capped collection cannot be read at a moment: it is read as it is, which the manifest says.
+func TestCappedCollectionsOfOlderReplicaSetsAreReadWithoutTheMoment(t *testing.T) {
+	for version, moment := range map[string]bool{"7.0.20": false, "8.0.12": true} {
+		_, db := inMemory(t, mongotest.WithReplicaSet("rs0"), mongotest.WithVersion(version))
+		fill(t, db, "a", numbered(t, 10)...)
+		command(t, db, bson.D{{Key: "create", Value: "ring"}, {Key: "capped", Value: true}, {Key: "size", Value: 1 << 20}})
+		docs := fill(t, db, "ring", numbered(t, 10)...)
+		s := proven(t, db, opts(t))
+		require.Equal(t, docs, contents(t, s, "ring"))
+		require.Equal(t, moment, s.Manifest.Moment, version)
+		if !moment {
+			require.Len(t, s.Manifest.Notes, 1)
+			require.Contains(t, s.Manifest.Notes[0], "capped")
+		}
+	}
+}
+
 func TestDumpNeedsNoOptionalCommand(t *testing.T) {
 	server, db := inMemory(t)
 	for _, cmd := range []string{"buildInfo", "dbStats", "collStats", "serverStatus"} {

@@ -17,9 +17,11 @@ import (
 
 const (
 	maxDocumentSize = 16 << 20
-	maxMessageSize  = 48_000_000
-	maxBatchCount   = 100_000
-	headerSize      = 16
+	// A command's body is one document; it may be larger than a stored one by this much, for what stands around that.
+	maxBodySize    = maxDocumentSize + 16<<10
+	maxMessageSize = 48_000_000
+	maxBatchCount  = 100_000
+	headerSize     = 16
 )
 
 // conn is one connection of a client. Its commands run one after another.

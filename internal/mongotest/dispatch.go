@@ -91,6 +91,9 @@ func (s *Server) run(req *request, out []byte) ([]byte, error) {
 }
 
 func (s *Server) execute(req *request, out []byte) ([]byte, error) {
+	if n := len(req.body); n > maxBodySize {
+		return out, errorf(BSONObjectTooLarge, "BSONObj size: %d (0x%X) is invalid. Size must be between 0 and %d(16MB)", n, n, maxBodySize)
+	}
 	s.hooks.call(req)
 	if err := s.strike(req); err != nil {
 		return out, err

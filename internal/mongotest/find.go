@@ -71,6 +71,9 @@ func (r *request) read(ns namespace, at *snapshot, q query) (stream, error) {
 		_, err := compileFilter(q.filter)
 		return listStream(nil), err
 	}
+	if at != nil && flag(c.options, "capped") && r.server.version.major < 8 {
+		return nil, errorf(SnapshotUnavailable, "Reading from capped collections with readConcern snapshot is not supported")
+	}
 	if c.kind != typeCollection {
 		docs, err := r.derived(c, at)
 		if err != nil {

@@ -1,7 +1,6 @@
 package mongotest
 
 import (
-	"fmt"
 	"math"
 	"testing"
 
@@ -53,7 +52,8 @@ func TestCreateIndexesRefuses(t *testing.T) {
 	}{
 		{"another key under the same name", `{"key": {"b": 1}, "name": "a_1"}`, IndexKeySpecsConflict},
 		{"another filter under the same name", `{"key": {"a": 1}, "name": "a_1", "partialFilterExpression": {"x": 1}}`, IndexKeySpecsConflict},
-		{"other options under the same name", `{"key": {"a": 1}, "name": "a_1", "unique": true}`, IndexOptionsConflict},
+		{"a unique one under the same name", `{"key": {"a": 1}, "name": "a_1", "unique": true}`, IndexKeySpecsConflict},
+		{"other options under the same name", `{"key": {"a": 1}, "name": "a_1", "expireAfterSeconds": 60}`, IndexOptionsConflict},
 		{"another name for the same key", `{"key": {"a": 1}, "name": "other"}`, IndexOptionsConflict},
 		{"an option that nobody knows", `{"key": {"b": 1}, "name": "b_1", "uniq": true}`, InvalidIndexSpecificationOption},
 		{"no key", `{"key": {}, "name": "b_1"}`, CannotCreateIndex},
@@ -205,17 +205,22 @@ func TestIndexTakesOverTheCollationOfItsCollection(t *testing.T) {
 	require.Equal(t, map[string]bson.D{"_id_": german, "inherits": german, "simple": nil, "own": {{Key: "locale", Value: "fr"}}}, have)
 }
 
-func TestKeysOfTheFirstVersionMayHaveAnyValue(t *testing.T) {
+// Since 5.0 indexes of one key may stand beside each other where they hold other documents, or hold them otherwise.
+func TestIndexesOfOneKeyThatDifferInKind(t *testing.T) {
+	_, db := startDB(t)
+	must(t, db, `{"createIndexes": "c", "indexes": [{"key": {"a": 1}, "name": "plain"}, {"key": {"a": 1}, "name": "unique", "unique": true},
+		{"key": {"a": 1}, "name": "sparse", "sparse": true}, {"key": {"a": 1}, "name": "some", "partialFilterExpression": {"b": 1}}]}`)
+	require.Len(t, all(t, db, `{"listIndexes": "c"}`), 5)
+}
+
+// Such keys stand only in indexes that were built before 3.4: of either version, no new one has them.
+func TestNoNewIndexHasAKeyOfOldServers(t *testing.T) {
 	db := Start(t).Client(t).Database("d")
-	create := func(version int, value any) error {
-		return db.RunCommand(t.Context(), bson.D{{Key: "createIndexes", Value: "c"}, {Key: "indexes", Value: bson.A{
-			bson.D{{Key: "v", Value: version}, {Key: "key", Value: bson.D{{Key: fmt.Sprintf("%T %v", value, value), Value: value}}}, {Key: "name", Value: fmt.Sprintf("%T %v", value, value)}},
-		}}}).Err()
+	for _, value := range []any{true, "", 0, math.Copysign(0, -1), math.NaN(), nil, bson.DateTime(1), bson.D{}, "no such kind"} {
+		for _, version := range []int{1, 2} {
+			requireCode(t, CannotCreateIndex, db.RunCommand(t.Context(), bson.D{{Key: "createIndexes", Value: "c"}, {Key: "indexes", Value: bson.A{
+				bson.D{{Key: "v", Value: version}, {Key: "key", Value: bson.D{{Key: "a", Value: value}}}, {Key: "name", Value: "a"}},
+			}}}).Err())
+		}
 	}
-	for _, value := range []any{true, "", 0, math.NaN(), nil, bson.DateTime(1)} {
-		require.Error(t, create(2, value), value)
-		require.NoError(t, create(1, value), value)
-	}
-	require.Error(t, create(1, bson.D{}))
-	require.Error(t, create(1, "no such kind"))
 }

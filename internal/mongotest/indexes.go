@@ -149,10 +149,10 @@ func conflict(existing []*index, x *index) (exists bool, err error) {
 	return false, nil
 }
 
-// sameIdentity tells whether two indexes may not stand beside each other: same key, collation and partial filter.
+// sameIdentity tells whether two indexes may not stand beside each other: since 5.0, those which differ in none of these.
 func (x *index) sameIdentity(o *index) bool {
-	return bytes.Equal(x.key, o.key) && samePart(x.spec, o.spec, "collation") &&
-		samePart(x.spec, o.spec, "partialFilterExpression") && samePart(x.spec, o.spec, "weights")
+	return compareDocuments(x.key, o.key) == 0 && x.unique == o.unique && x.sparse == o.sparse && samePart(x.spec, o.spec, "collation") &&
+		samePart(x.spec, o.spec, "partialFilterExpression") && samePart(x.spec, o.spec, "wildcardProjection")
 }
 
 func samePart(a, b document, key string) bool {
@@ -162,7 +162,7 @@ func samePart(a, b document, key string) bool {
 func (x *index) sameOptions(o *index) bool {
 	ttl, hasTTL := lookup(x.spec, "expireAfterSeconds")
 	otherTTL, otherHasTTL := lookup(o.spec, "expireAfterSeconds")
-	return x.unique == o.unique && x.sparse == o.sparse && hasTTL == otherHasTTL && (!hasTTL || compare(ttl, otherTTL) == 0)
+	return hasTTL == otherHasTTL && (!hasTTL || compare(ttl, otherTTL) == 0) && samePart(x.spec, o.spec, "weights")
 }
 
 // What an index specification may say.

@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -53,23 +54,32 @@ func normalizeIndex(spec document, ignoreUnknown bool) (document, error) {
 	}), nil
 }
 
-// checkIndexKey refuses what stands in no key. Those of the first version could have any value but a document: what is
-// not a number below zero sorts upwards.
+// checkIndexKey refuses what stands in no key. The real server asks this of every new index, whatever version it is to be of: keys such as true,
+// "" and 0 stand only in indexes that were built before 3.4.
 func checkIndexKey(key, spec document) error {
-	version, _ := lookup(spec, "v")
-	first := rank(version.Type) == 10 && compareNumbers(version, int32Value(1)) == 0
 	for e := range elements(key) {
 		v := e.Value()
 		kind, isString := v.StringValueOK()
-		known := slices.Contains([]string{"text", "2d", "2dsphere", "hashed"}, kind)
-		if first && kind == "" && v.Type != bsoncore.TypeEmbeddedDocument && v.Type != bsoncore.TypeArray {
+		isNumber := rank(v.Type) == 10
+		f, _ := special(v)
+		why := ""
+		switch {
+		case e.Key() == "":
+			why = "Index keys cannot be an empty field."
+		case isNumber && math.IsNaN(f):
+			why = "Values in the index key pattern cannot be NaN."
+		case isNumber && compareNumbers(v, int32Value(0)) == 0:
+			why = "Values in the index key pattern cannot be 0."
+		case isString && kind == "":
+			why = "Values in the index key pattern cannot be empty strings"
+		case isString && !slices.Contains([]string{"text", "2d", "2dsphere", "hashed"}, kind):
+			why = fmt.Sprintf("Unknown index plugin '%s'", kind)
+		case !isNumber && !isString:
+			why = fmt.Sprintf("Values in v:2 index key pattern cannot be of type %s. Only numbers > 0, numbers < 0, and strings are allowed.", typeName(v.Type))
+		default:
 			continue
 		}
-		f, _ := special(v)
-		zero := rank(v.Type) == 10 && (compareNumbers(v, int32Value(0)) == 0 || math.IsNaN(f))
-		if isString && !known || !isString && rank(v.Type) != 10 || zero || e.Key() == "" {
-			return errorf(CannotCreateIndex, "Error in specification %s :: caused by :: Unknown index plugin '%s'", spec, show(v))
-		}
+		return errorf(CannotCreateIndex, "Error in specification %s :: caused by :: %s", spec, why)
 	}
 	return nil
 }

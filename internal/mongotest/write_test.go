@@ -41,6 +41,21 @@ func TestDocumentsComeBackByteForByte(t *testing.T) {
 	}
 }
 
+// Two documents of 9 MB fit beside a command's body, in a section of their own, but not into it: it is a document as well.
+func TestCommandIsNoLargerThanADocument(t *testing.T) {
+	_, db := startDB(t)
+	large := func(id int) bson.D { return bson.D{{Key: "_id", Value: id}, {Key: "data", Value: make([]byte, 9<<20)}} }
+	insert := bson.D{{Key: "insert", Value: "c"}, {Key: "documents", Value: bson.A{large(1), large(2)}}}
+	requireCode(t, BSONObjectTooLarge, db.RunCommand(t.Context(), insert).Err())
+	_, err := db.Collection("c").InsertMany(t.Context(), []bson.D{large(1), large(2)})
+	require.NoError(t, err)
+	largest := bson.D{{Key: "_id", Value: 3}, {Key: "data", Value: bson.Binary{}}}
+	b, err := bson.Marshal(largest)
+	require.NoError(t, err)
+	largest[1].Value = bson.Binary{Data: make([]byte, maxDocumentSize-len(b))}
+	require.NoError(t, db.RunCommand(t.Context(), bson.D{{Key: "insert", Value: "c"}, {Key: "documents", Value: bson.A{largest}}}).Err())
+}
+
 func TestInsertReportsEachDocument(t *testing.T) {
 	tests := []struct {
 		name, command string

@@ -63,12 +63,15 @@ func rich(t testing.TB) []given {
 	}
 }
 
-// backupFor makes the richest backup that the server can hold.
+// backupFor makes the richest backup that the server can hold. None of its documents is due: a real server deletes such a one within a minute of
+// its index, whether or not a test has looked at it by then.
 func backupFor(t testing.TB, full bool) []given {
-	if full {
-		return append(ledger(t), rich(t)...)
+	if !full {
+		return ledger(t)
 	}
-	return ledger(t)
+	list := rich(t)
+	list[0].documents = list[0].documents[1:]
+	return append(ledger(t), list...)
 }
 
 // ruin fills a database as a disaster leaves it: documents overwritten, collections gone, others that nobody backed up.

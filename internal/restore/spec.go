@@ -18,8 +18,9 @@ type field struct {
 }
 
 // Fields of an index specification that say nothing of what the index does: its storage format, the namespace (which
-// servers before 4.4 repeat there), and how it was built.
-var unspoken = []string{"v", "ns", "background"}
+// servers before 4.4 repeat there), how it was built, and how its write was to be acknowledged. Servers before 3.4 kept whatever a driver
+// sent, and today's refuse an index with the last ones.
+var unspoken = []string{"v", "ns", "background", "dropDups", "safe", "w", "wtimeout", "_id"}
 
 // Options of a collection that newer servers no longer know, and that no copy needs.
 var obsoleteOptions = []string{"autoIndexId", "temp", "uuid"}
@@ -92,30 +93,37 @@ func (s indexSpec) ttl() bool { return !s.get("expireAfterSeconds").IsZero() }
 // builtByUs says whether createIndexes has to build it.
 func (s indexSpec) builtByUs() bool { return !s.ofID() && !s.clustered() }
 
-// legacy says whether the index has a key that could only be made before 3.4, such as true, "" or 0.
-func (s indexSpec) legacy() bool {
-	key, _ := s.get("key").DocumentOK()
-	list, err := fieldsOf(key, nil)
-	return err == nil && slices.ContainsFunc(list, func(f field) bool {
-		if kind, ok := f.value.StringValueOK(); ok {
-			return kind == ""
-		}
+// today is a key as servers build it since 3.4. Indexes that were built before may have others, such as true, "" or 0: whatever is not below zero
+// and names no kind of index sorts upwards. No server builds such a key anew, whatever version of index it is asked for.
+func today(key bson.RawValue) bson.RawValue {
+	doc, ok := key.DocumentOK()
+	list, err := fieldsOf(doc, nil)
+	if !ok || err != nil {
+		return key
+	}
+	for i, f := range list {
+		kind, isString := f.value.StringValueOK()
 		n := number(f.value)
-		return f.value.Type != bson.TypeDecimal128 && (n == 0 || math.IsNaN(n))
-	})
+		if isString && kind != "" || f.value.Type == bson.TypeDecimal128 || n != 0 && !math.IsNaN(n) {
+			continue
+		}
+		list[i].value = bson.RawValue{Type: bson.TypeInt32, Value: []byte{1, 0, 0, 0}}
+	}
+	return bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: document(list)}
 }
 
 // command returns the specification as createIndexes takes it, in a collection that may have a collation of its own:
 // there an index without one was built with the simple one, and must say so.
 func (s indexSpec) command(collation bool) bson.Raw {
-	list := s.fields
-	if s.legacy() {
-		// Today's version of indexes has no such keys. Servers still build those of the first version.
-		list = append([]field{{"v", bson.RawValue{Type: bson.TypeInt32, Value: []byte{1, 0, 0, 0}}}}, list...)
+	list := slices.Clone(s.fields)
+	for i, f := range list {
+		if f.key == "key" {
+			list[i].value = today(f.value)
+		}
 	}
 	if collation && s.get("collation").IsZero() {
 		simple := document([]field{{"locale", bson.RawValue{Type: bson.TypeString, Value: []byte("\x07\x00\x00\x00simple\x00")}}})
-		list = append(slices.Clip(list), field{"collation", bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: simple}})
+		list = append(list, field{"collation", bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: simple}})
 	}
 	return document(list)
 }
@@ -166,6 +174,8 @@ func sameFields(a, b []field, defaults map[string]func(bson.RawValue) bool) bool
 
 func sameOption(key string, a, b bson.RawValue) bool {
 	switch key {
+	case "key":
+		return sameValue(today(a), today(b))
 	case "collation", "weights", "storageEngine", "clusteredIndex":
 		x, okX := a.DocumentOK()
 		y, okY := b.DocumentOK()

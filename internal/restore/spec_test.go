@@ -5,8 +5,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/battwheels/runbook/internal/backup"
+	"github.com/battwheels/runbook/internal/mongotest"
 )
 
 func raw(t testing.TB, json string) bson.Raw {
@@ -23,6 +25,7 @@ func TestIndexesAreTheSame(t *testing.T) {
 		same bool
 	}{
 		{"version and namespace of old servers", `{"v":1,"key":{"a":1},"name":"a_1","ns":"d.c"}`, `{"v":2,"key":{"a":1},"name":"a_1"}`, true},
+		{"what drivers of old left there", `{"key":{"a":1},"name":"a_1","safe":null,"w":1,"dropDups":true}`, `{"key":{"a":1},"name":"a_1"}`, true},
 		{"how it was built", `{"key":{"a":1},"name":"a_1","background":true}`, `{"key":{"a":1},"name":"a_1"}`, true},
 		{"a shell's doubles", `{"key":{"a":{"$numberDouble":"1.0"}},"name":"a_1"}`, `{"key":{"a":{"$numberInt":"1"}},"name":"a_1"}`, true},
 		{"seconds of another type", `{"key":{"a":1},"name":"a","expireAfterSeconds":{"$numberLong":"900"}}`, `{"key":{"a":1},"name":"a","expireAfterSeconds":900}`, true},
@@ -42,6 +45,8 @@ func TestIndexesAreTheSame(t *testing.T) {
 		{"type in a filter", `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":"1"}}`, `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":1}}`, false},
 		{"collation", `{"key":{"a":1},"name":"x","collation":{"locale":"de"}}`, `{"key":{"a":1},"name":"x","collation":{"locale":"fr"}}`, false},
 		{"a key that is not a number", `{"key":{"a":{"$numberDouble":"NaN"}},"name":"x"}`, `{"key":{"a":{"$numberDouble":"NaN"}},"name":"x"}`, true},
+		{"a key of an old server, built anew", `{"v":1,"key":{"a":true,"b":""},"name":"x"}`, `{"key":{"a":1,"b":1},"name":"x"}`, true},
+		{"a key of an old server, and another direction", `{"v":1,"key":{"a":true},"name":"x"}`, `{"key":{"a":-1},"name":"x"}`, false},
 		{"large numbers in a filter", `{"key":{"a":1},"name":"x","partialFilterExpression":{"a":{"$numberLong":"9007199254740993"}}}`,
 			`{"key":{"a":1},"name":"x","partialFilterExpression":{"a":{"$numberLong":"9007199254740992"}}}`, false},
 		{"weights in another order", `{"key":{"_fts":"text","_ftsx":1},"name":"x","weights":{"a":1,"b":2}}`, `{"key":{"_fts":"text","_ftsx":1},"name":"x","weights":{"b":2,"a":1}}`, true},
@@ -91,17 +96,31 @@ func TestIndexCommandSaysTheSimpleCollationInACollectionThatHasAnother(t *testin
 	require.Equal(t, raw(t, `{"key":{"a":1},"name":"a_1","collation":{"locale":"de"}}`), own.command(true))
 }
 
-func TestIndexesWithKeysOfOldServersAreBuiltAsTheirs(t *testing.T) {
+// Before 3.4 an index could have any key; what was not below zero sorted upwards. No server builds such a one today.
+func TestIndexesWithKeysOfOldServersAreBuiltAsTheySorted(t *testing.T) {
 	for _, key := range []string{`true`, `""`, `0`, `{"$numberDouble":"NaN"}`, `{"$numberDouble":"-0.0"}`, `null`, `{"$date":{"$numberLong":"1"}}`} {
-		s, err := newIndexSpec(raw(t, `{"v":1,"key":{"b":1,"a":`+key+`},"name":"x"}`))
+		s, err := newIndexSpec(raw(t, `{"v":1,"key":{"b":-1,"a":`+key+`},"name":"x"}`))
 		require.NoError(t, err)
-		require.Equal(t, raw(t, `{"v":1,"key":{"b":1,"a":`+key+`},"name":"x"}`), s.command(false))
+		require.Equal(t, raw(t, `{"key":{"b":-1,"a":1},"name":"x"}`), s.command(false))
 	}
 	for _, key := range []string{`1`, `-1`, `2.5`, `"hashed"`, `{"$numberLong":"-3"}`, `{"$numberDecimal":"1"}`} {
 		s, err := newIndexSpec(raw(t, `{"v":1,"key":{"a":`+key+`},"name":"x"}`))
 		require.NoError(t, err)
-		require.Equal(t, raw(t, `{"key":{"a":`+key+`},"name":"x"}`), s.command(false), "of today's version")
+		require.Equal(t, raw(t, `{"key":{"a":`+key+`},"name":"x"}`), s.command(false))
 	}
+	onServers(t, func(t *testing.T, db *mongo.Database, _ *mongotest.Server) {
+		o, so := attempt(t, db, makeBackup(t, given{name: "customers", documents: people(t, 3, "x"), indexes: []bson.Raw{
+			raw(t, `{"v":1,"key":{"n":true},"name":"true","ns":"origin.customers"}`), raw(t, `{"v":1,"key":{"name":"","n":-1},"name":"empty","safe":null}`),
+			raw(t, `{"v":1,"key":{"organization_id":{"$numberDouble":"0.0"}},"name":"zero","background":true,"dropDups":true}`),
+		}}), "r1")
+		stageAndProve(t, o)
+		_, err := Swap(t.Context(), so)
+		require.NoError(t, err)
+		v, err := VerifyInPlace(t.Context(), o)
+		require.NoError(t, err)
+		require.Empty(t, v.Differences)
+		require.Equal(t, 4, v.Indexes)
+	})
 }
 
 func TestExpiries(t *testing.T) {

@@ -21,7 +21,7 @@ var lacks = []string{
 	"functions of the server", "storage options",
 	"sparse indexes", "partial indexes", "indexes by which documents expire", "hidden indexes", "indexes with a collation", "text indexes",
 	"text indexes on everything", "wildcard indexes", "2dsphere and 2d indexes", "hashed indexes", "storage options of indexes",
-	"numbers of other types in keys", "legacy keys of indexes",
+	"numbers of other types in keys",
 }
 
 // What FerretDB v1 holds, the engine carries over there as well; what it does not hold is told by name.

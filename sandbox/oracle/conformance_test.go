@@ -42,7 +42,6 @@ func TestEveryCaseGoesFromRunbookToMongorestore(t *testing.T) {
 	s := conformance.Server{URI: mongotest.Start(t).URI(), Known: true, Without: map[string]string{
 		"Timestamp(0, 0) at the top of a document": "this mongorestore lets the server replace it by the time of day",
 		"names with a line break":                  "no pattern of mongorestore's matches one, not even that for all",
-		"legacy keys of indexes":                   "mongorestore builds indexes of the second version only, in which there are no such keys",
 		"wildcard indexes":                         "mongorestore keeps an index's options in a map: the fields of a projection may change places",
 	}}
 	conformance.Each(t, s, func(t *testing.T, _ string, db *mongo.Database) {
