@@ -36,7 +36,7 @@ func listIndexes(r *request, dst []byte) ([]byte, error) {
 }
 
 func createIndexes(r *request, dst []byte) ([]byte, error) {
-	ns, err := r.namespace()
+	ns, err := r.toWrite()
 	if err != nil {
 		return dst, err
 	}
