@@ -88,7 +88,7 @@ func kindCases() []testCase {
 		}},
 		{name: "time series in the first form", collections: []collection{
 			{name: "weather", options: option("timeseries", option("timeField", "at", "metaField", "where", "granularity", "minutes"), "expireAfterSeconds", int64(1<<30)),
-				documents: oldBuckets(30)},
+				documents: oldBuckets(30), indexes: []bson.D{index("by place", "where", 1), index("latest", "at", -1)}},
 			{name: "empty", options: option("timeseries", option("timeField", "at"))},
 		}},
 		{name: "time series in the compressed form", collections: []collection{

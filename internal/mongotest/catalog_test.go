@@ -211,3 +211,19 @@ func TestATimeSeriesKeepsItsMeasurementsInBuckets(t *testing.T) {
 	require.Equal(t, []string{`{"name":"system.views","type":"collection"}`}, all(t, db, `{"listCollections": 1, "nameOnly": true}`))
 	require.Empty(t, all(t, db, `{"find": "system.views"}`))
 }
+
+// From 6.3 on a time series with a meta field has an index from the beginning, and others may be added.
+func TestATimeSeriesHasIndexes(t *testing.T) {
+	made := `{"v":2,"key":{"m":1,"t":1},"name":"m_1_t_1"}`
+	for version, want := range map[string][]string{"6.0.4": {}, "7.0.0": {made}} {
+		_, db := startDB(t, WithVersion(version))
+		must(t, db, `{"create": "plain", "timeseries": {"timeField": "t"}}`)
+		require.Empty(t, all(t, db, `{"listIndexes": "plain"}`))
+		must(t, db, `{"create": "s", "timeseries": {"timeField": "t", "metaField": "m"}}`)
+		require.Equal(t, want, all(t, db, `{"listIndexes": "s"}`))
+		must(t, db, `{"createIndexes": "s", "indexes": [{"key": {"t": -1}, "name": "latest"}, {"key": {"m": 1, "t": 1}, "name": "m_1_t_1"}]}`)
+		require.ElementsMatch(t, []string{made, `{"v":2,"key":{"t":-1},"name":"latest"}`}, all(t, db, `{"listIndexes": "s"}`))
+		must(t, db, `{"dropIndexes": "s", "index": "latest"}`)
+		require.Equal(t, []string{made}, all(t, db, `{"listIndexes": "s"}`))
+	}
+}

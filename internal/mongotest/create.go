@@ -56,6 +56,7 @@ func create(r *request, dst []byte) ([]byte, error) {
 		}
 	}
 	if kind == typeTimeseries {
+		c.indexes = s.seriesIndex(options)
 		_, err = s.addCollection(c.buckets(), typeCollection, bucketOptions(options))
 	}
 	return dst, err

@@ -202,7 +202,7 @@ func (c *collection) mustHoldDocuments() error {
 	case typeView:
 		return errorf(CommandNotSupportedOnView, "Namespace %s is a view, not a collection", c.ns)
 	case typeTimeseries:
-		return unsupported("changing measurements or their indexes; write to system.buckets.%s", c.ns.coll)
+		return unsupported("changing measurements; write to system.buckets.%s", c.ns.coll)
 	}
 	return nil
 }
