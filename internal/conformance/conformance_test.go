@@ -18,6 +18,7 @@ func TestTheServerInMemoryConforms(t *testing.T) {
 	for name, opts := range map[string][]mongotest.Option{
 		"standalone":  nil,
 		"replica set": {mongotest.WithReplicaSet("rs0")},
+		"6.0, whose capped collections have no snapshots":      {mongotest.WithReplicaSet("rs0"), mongotest.WithVersion("6.0.19")},
 		"8.3, whose time series hold their buckets themselves": {mongotest.WithVersion("8.3.0")},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -45,6 +46,30 @@ func TestATimeSeriesMovesToAServerThatKeepsItInAnotherWay(t *testing.T) {
 				require.Equal(t, conformance.Contents(t, db), conformance.Contents(t, empty))
 			})
 			require.Equal(t, 2, moved)
+		})
+	}
+}
+
+// Servers make an index for each time series by themselves, from 6.3 on. A backup of an older one has none, and is restored all the same; one of a newer
+// server brings it along to an older one.
+func TestATimeSeriesMovesToAServerOfAnotherAge(t *testing.T) {
+	for from, way := range map[string]struct {
+		to      string
+		indexes []int // of the series with a meta field, there and here
+	}{"6.0.19": {"7.0.20", []int{2, 3}}, "8.0.12": {"6.0.19", []int{3, 3}}} {
+		t.Run("from "+from, func(t *testing.T) {
+			to := conformance.Server{URI: mongotest.Start(t, mongotest.WithVersion(way.to)).URI()}
+			conformance.Each(t, conformance.Server{URI: mongotest.Start(t, mongotest.WithVersion(from)).URI(), Known: true}, func(t *testing.T, name string, db *mongo.Database) {
+				if name != "time series in the first form" {
+					return
+				}
+				empty := conformance.NewDatabase(t, to.Connect(t))
+				require.NoError(t, conformance.Direct(t, conformance.Dump(t, db, dump.Options{}), empty))
+				was, is := conformance.Contents(t, db)["weather"], conformance.Contents(t, empty)["weather"]
+				require.Equal(t, way.indexes, []int{len(was.Indexes), len(is.Indexes)})
+				require.Equal(t, was.Documents, is.Documents)
+				require.Equal(t, was.Options, is.Options)
+			})
 		})
 	}
 }

@@ -29,7 +29,7 @@ func nameCases() []testCase {
 		named("names with dots", "a.b", "a..b", "a.", "fs.files", "fs.chunks", "a.metadata.json", "x.bson", "x.bson.gz"),
 		named("names that look like files", "manifest.json", "state.json", "prelude.json", "oplog.bson", "invoices.metadata"),
 		named("names like those of systems", "systems", "system", "systemXjs", "admin", "local"),
-		named("names like those of systems, with dots", "System.users", "my.system.profile", "system_.js"),
+		named("names like those of systems, with dots", "System.users", "my.System.profile", "my.system", "system_.js"),
 		named("names like those of runbook", "runbook", "runbooks.stage", "Runbook.lease", "my.runbook.old"),
 		named("names that differ in case", "Invoices", "invoices", "INVOICES"),
 		named("very long names", strings.Repeat("l", 120), strings.Repeat("long/", 36), strings.Repeat("ä", 90), strings.Repeat("long/", 35)+"short"),
@@ -88,7 +88,7 @@ func kindCases() []testCase {
 		}},
 		{name: "time series in the first form", collections: []collection{
 			{name: "weather", options: option("timeseries", option("timeField", "at", "metaField", "where", "granularity", "minutes"), "expireAfterSeconds", int64(1<<30)),
-				documents: oldBuckets(30)},
+				documents: oldBuckets(30), indexes: []bson.D{index("by place", "where", 1), index("latest", "at", -1)}},
 			{name: "empty", options: option("timeseries", option("timeField", "at"))},
 		}},
 		{name: "time series in the compressed form", collections: []collection{

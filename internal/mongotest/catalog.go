@@ -221,5 +221,8 @@ func (r *request) renameArguments() (from, to namespace, err error) {
 	case isSystem(from.coll) || isSystem(to.coll):
 		err = errorf(IllegalOperation, "renaming system collection or renaming to system collection is not allowed")
 	}
+	if err == nil && to.writable() != nil {
+		err = errorf(IllegalOperation, "error with target namespace: Invalid namespace: %s", to)
+	}
 	return from, to, err
 }

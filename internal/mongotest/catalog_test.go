@@ -58,6 +58,12 @@ func TestCreateRefuses(t *testing.T) {
 		{"a capped collection without a size", `{"create": "c", "capped": true}`, InvalidOptions},
 		{"a size without capped", `{"create": "c", "size": 4096}`, InvalidOptions},
 		{"a dollar in the name", `{"create": "c$"}`, InvalidNamespace},
+		{"a name that belongs to the server", `{"create": "system.mine"}`, InvalidNamespace},
+		{"a document for such a name", `{"insert": "system.mine", "documents": [{}]}`, InvalidNamespace},
+		{"a document among the views", `{"insert": "system.views", "documents": [{}]}`, InvalidNamespace},
+		{"a document in the profile", `{"update": "system.profile", "updates": [{"q": {}, "u": {"$set": {"a": 1}}}]}`, InvalidNamespace},
+		{"system in the midst of a name", `{"create": "my.system.c"}`, BadValue},
+		{"a document for such a name, too", `{"insert": "my.system.c", "documents": [{}]}`, BadValue},
 		{"no name", `{"create": ""}`, InvalidNamespace},
 		{"a name that is too long", `{"create": "` + strings.Repeat("x", 252) + `"}`, InvalidNamespace},
 	}
@@ -72,6 +78,19 @@ func TestCreateRefuses(t *testing.T) {
 	must(t, db, `{"create": "`+strings.Repeat("x", 251)+`"}`)
 	_, err := run(t, db.Client().Database("APP"), `{"create": "c"}`)
 	requireCode(t, DatabaseDifferCase, err)
+}
+
+// Since 7.0 a collection may be created that stands there alike.
+func TestCreatingTheSameAgain(t *testing.T) {
+	_, db := startDB(t, WithVersion("7.0.0"))
+	must(t, db, `{"create": "c", "capped": true, "size": 4096}`)
+	must(t, db, `{"create": "c", "capped": true, "size": 4096}`)
+	_, err := run(t, db, `{"create": "c", "capped": true, "size": 8192}`)
+	requireCode(t, NamespaceExists, err)
+	_, db = startDB(t, WithVersion("6.0.4"))
+	must(t, db, `{"create": "c"}`)
+	_, err = run(t, db, `{"create": "c"}`)
+	requireCode(t, NamespaceExists, err)
 }
 
 func TestRenamingMovesEverythingAlong(t *testing.T) {
@@ -107,6 +126,7 @@ func TestRenameRefuses(t *testing.T) {
 		{"a time series", "app.series", "app.new", CommandNotSupportedOnView},
 		{"a collection to itself", "app.c", "app.c", IllegalOperation},
 		{"a system collection", "app.c", "app.system.x", IllegalOperation},
+		{"system in the midst of a name", "app.c", "app.my.system.x", IllegalOperation},
 		{"a name that is too long", "app.c", "app." + strings.Repeat("x", 252), InvalidNamespace},
 	}
 	_, db := startDB(t)
@@ -190,4 +210,20 @@ func TestATimeSeriesKeepsItsMeasurementsInBuckets(t *testing.T) {
 	must(t, db, `{"drop": "s"}`)
 	require.Equal(t, []string{`{"name":"system.views","type":"collection"}`}, all(t, db, `{"listCollections": 1, "nameOnly": true}`))
 	require.Empty(t, all(t, db, `{"find": "system.views"}`))
+}
+
+// From 6.3 on a time series with a meta field has an index from the beginning, and others may be added.
+func TestATimeSeriesHasIndexes(t *testing.T) {
+	made := `{"v":2,"key":{"m":1,"t":1},"name":"m_1_t_1"}`
+	for version, want := range map[string][]string{"6.0.4": {}, "7.0.0": {made}} {
+		_, db := startDB(t, WithVersion(version))
+		must(t, db, `{"create": "plain", "timeseries": {"timeField": "t"}}`)
+		require.Empty(t, all(t, db, `{"listIndexes": "plain"}`))
+		must(t, db, `{"create": "s", "timeseries": {"timeField": "t", "metaField": "m"}}`)
+		require.Equal(t, want, all(t, db, `{"listIndexes": "s"}`))
+		must(t, db, `{"createIndexes": "s", "indexes": [{"key": {"t": -1}, "name": "latest"}, {"key": {"m": 1, "t": 1}, "name": "m_1_t_1"}]}`)
+		require.ElementsMatch(t, []string{made, `{"v":2,"key":{"t":-1},"name":"latest"}`}, all(t, db, `{"listIndexes": "s"}`))
+		must(t, db, `{"dropIndexes": "s", "index": "latest"}`)
+		require.Equal(t, []string{made}, all(t, db, `{"listIndexes": "s"}`))
+	}
 }

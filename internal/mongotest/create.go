@@ -15,6 +15,9 @@ var collectionOptions = strings.Fields(`capped size max storageEngine validator 
 
 func create(r *request, dst []byte) ([]byte, error) {
 	ns, err := r.namespace()
+	if err == nil {
+		err = ns.creatable()
+	}
 	if err != nil {
 		return dst, err
 	}
@@ -37,8 +40,8 @@ func create(r *request, dst []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.collection(ns); c != nil {
-		if bytes.Equal(c.options, options) && c.kind == kind {
-			return dst, nil // creating the same again is fine
+		if s.version.major >= 7 && bytes.Equal(c.options, options) && c.kind == kind {
+			return dst, nil // since 7.0 creating the same again is fine
 		}
 		return dst, errorf(NamespaceExists, "namespace %s already exists, but with different options: %s", ns, c.options)
 	}
@@ -53,6 +56,7 @@ func create(r *request, dst []byte) ([]byte, error) {
 		}
 	}
 	if kind == typeTimeseries {
+		c.indexes = s.seriesIndex(options)
 		_, err = s.addCollection(c.buckets(), typeCollection, bucketOptions(options))
 	}
 	return dst, err

@@ -36,7 +36,7 @@ func listIndexes(r *request, dst []byte) ([]byte, error) {
 }
 
 func createIndexes(r *request, dst []byte) ([]byte, error) {
-	ns, err := r.namespace()
+	ns, err := r.toWrite()
 	if err != nil {
 		return dst, err
 	}
@@ -58,9 +58,6 @@ func createIndexes(r *request, dst []byte) ([]byte, error) {
 	defer s.mu.Unlock()
 	created := s.collection(ns) == nil
 	c, err := s.forInsert(ns)
-	if err == nil {
-		err = c.mustHoldDocuments()
-	}
 	if err != nil {
 		return dst, err
 	}
@@ -182,8 +179,8 @@ func dropIndexes(r *request, dst []byte) ([]byte, error) {
 	if c == nil {
 		return dst, errorf(NamespaceNotFound, "ns not found %s", ns)
 	}
-	if err := c.mustHoldDocuments(); err != nil {
-		return dst, err
+	if c.kind == typeView {
+		return dst, c.mustHoldDocuments()
 	}
 	which, _ := r.lookup("index")
 	keep, err := c.keptIndexes(which)

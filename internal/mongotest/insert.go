@@ -49,7 +49,7 @@ func checkBatch(n int) error {
 }
 
 func insert(r *request, dst []byte) ([]byte, error) {
-	ns, err := r.namespace()
+	ns, err := r.toWrite()
 	if err != nil {
 		return dst, err
 	}

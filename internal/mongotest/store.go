@@ -31,6 +31,35 @@ func (n namespace) check() error {
 	return nil
 }
 
+// creatable refuses what users may not create a collection as. It is for commands: the server itself may.
+func (n namespace) creatable() error {
+	switch {
+	case isSystem(n.coll) && !slices.Contains([]string{"system.js", "system.users", "system.views", "system.profile"}, n.coll) &&
+		!strings.HasPrefix(n.coll, bucketsPrefix):
+		return errorf(InvalidNamespace, "Invalid system namespace: %s", n)
+	case strings.Contains(n.coll, ".system."):
+		return errorf(BadValue, "Invalid namespace: %s", n)
+	}
+	return nil
+}
+
+// writable refuses what users may not write to.
+func (n namespace) writable() error {
+	if n.coll == "system.views" || n.coll == "system.profile" {
+		return errorf(InvalidNamespace, "cannot write to %s", n)
+	}
+	return n.creatable()
+}
+
+// toWrite is the namespace of a command that writes documents.
+func (r *request) toWrite() (namespace, error) {
+	ns, err := r.namespace()
+	if err == nil {
+		err = ns.writable()
+	}
+	return ns, err
+}
+
 func (n namespace) checkLength() error {
 	if len(n.String()) > maxNamespace {
 		return errorf(InvalidNamespace, "Fully qualified namespace is too long. Namespace: %s Max: %d", n, maxNamespace)
@@ -173,7 +202,7 @@ func (c *collection) mustHoldDocuments() error {
 	case typeView:
 		return errorf(CommandNotSupportedOnView, "Namespace %s is a view, not a collection", c.ns)
 	case typeTimeseries:
-		return unsupported("changing measurements or their indexes; write to system.buckets.%s", c.ns.coll)
+		return unsupported("changing measurements; write to system.buckets.%s", c.ns.coll)
 	}
 	return nil
 }

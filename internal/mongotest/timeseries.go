@@ -51,6 +51,25 @@ func timeseriesDefaults(options document) document {
 	return out // a single key always fits
 }
 
+// seriesIndex is the index that servers make by themselves from 6.3 on for a time series with a meta field. Indexes of a time series are kept beside
+// it as they were specified; the real server keeps them on the buckets, and shows them so.
+func (s *Server) seriesIndex(options document) []*index {
+	spec := subdocument(options, "timeseries")
+	meta, at := text(spec, "metaField"), text(spec, "timeField")
+	if meta == "" || !s.version.atLeast(6, 3, 0) {
+		return nil
+	}
+	key := build(func(dst []byte) []byte {
+		return bsoncore.AppendInt32Element(bsoncore.AppendInt32Element(dst, meta, 1), at, 1)
+	})
+	name := meta + "_1_" + at + "_1"
+	return []*index{{name: name, key: key, spec: build(func(dst []byte) []byte {
+		dst = bsoncore.AppendInt32Element(dst, "v", 2)
+		dst = bsoncore.AppendDocumentElement(dst, "key", key)
+		return bsoncore.AppendStringElement(dst, "name", name)
+	})}}
+}
+
 func spanOf(granularity string) int32 {
 	switch granularity {
 	case "hours":

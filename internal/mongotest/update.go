@@ -15,7 +15,7 @@ type updated struct {
 }
 
 func update(r *request, dst []byte) ([]byte, error) {
-	ns, err := r.namespace()
+	ns, err := r.toWrite()
 	if err != nil {
 		return dst, err
 	}
@@ -193,7 +193,7 @@ func equalities(filter document) document {
 }
 
 func remove(r *request, dst []byte) ([]byte, error) {
-	ns, err := r.namespace()
+	ns, err := r.toWrite()
 	if err != nil {
 		return dst, err
 	}
@@ -254,7 +254,7 @@ func (r *request) removeOne(ns namespace, statement document) (int64, error) {
 const findAndModifyFields = "query sort remove update new fields upsert bypassDocumentValidation collation arrayFilters hint let"
 
 func findAndModify(r *request, dst []byte) ([]byte, error) {
-	ns, err := r.namespace()
+	ns, err := r.toWrite()
 	if err != nil {
 		return dst, err
 	}

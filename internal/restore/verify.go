@@ -205,6 +205,7 @@ func checkIndexes(ctx context.Context, db *mongo.Database, at string, c *backup.
 	if err != nil {
 		return nil, err
 	}
+	have = slices.DeleteFunc(have, func(spec bson.Raw) bool { return madeByServer(spec, c) })
 	texts, err := compareIndexes(want, have, withoutTTL)
 	if err != nil {
 		return nil, fmt.Errorf("collection %s: %w", c.Name, err)
@@ -214,6 +215,18 @@ func checkIndexes(ctx context.Context, db *mongo.Database, at string, c *backup.
 		wrong = append(wrong, Difference{Collection: c.Name, What: text})
 	}
 	return wrong, nil
+}
+
+// madeByServer says whether an index that a backup of a time series does not have is the one that servers make for each by themselves, from 6.3 on.
+func madeByServer(spec bson.Raw, c *backup.Collection) bool {
+	options, err := backup.ToBSON(c.Options)
+	if c.Type != backup.TypeTimeseries || err != nil {
+		return false
+	}
+	meta, _ := options.Lookup("timeseries", "metaField").StringValueOK()
+	at, _ := options.Lookup("timeseries", "timeField").StringValueOK()
+	name, _ := spec.Lookup("name").StringValueOK()
+	return name == meta+"_1_"+at+"_1" && !slices.ContainsFunc(c.Indexes, func(i backup.Index) bool { return i.Name == name })
 }
 
 func orEmpty(doc bson.Raw) bson.Raw {
