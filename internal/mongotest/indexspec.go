@@ -62,7 +62,7 @@ func checkIndexKey(key, spec document) error {
 		kind, isString := v.StringValueOK()
 		isNumber := rank(v.Type) == 10
 		f, _ := special(v)
-		why := ""
+		var why string
 		switch {
 		case e.Key() == "":
 			why = "Index keys cannot be an empty field."
