@@ -1,6 +1,8 @@
 package mongotest
 
 import (
+	"cmp"
+	"hash/fnv"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
@@ -81,6 +83,8 @@ func listCollections(r *request, dst []byte) ([]byte, error) {
 		names, exact := namesIn(subdocument(r.body, "filter"))
 		if !exact {
 			names = db.names()
+			// The real server's order is none that a client could know.
+			slices.SortFunc(names, func(a, b string) int { return cmp.Compare(fnv32(a), fnv32(b)) })
 		}
 		for _, name := range names {
 			c := db.colls[name]
@@ -94,6 +98,12 @@ func listCollections(r *request, dst []byte) ([]byte, error) {
 		}
 	}
 	return r.appendFirst(dst, r.listCursor(namespace{r.db, "$cmd.listCollections"}, docs), size, false)
+}
+
+func fnv32(s string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(s)) // never fails
+	return h.Sum32()
 }
 
 // namesIn returns the names that a filter of listCollections asks for, where it asks for no more than these: like the real

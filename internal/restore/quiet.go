@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -89,8 +90,9 @@ func (o operation) app() string {
 // internal says whether a connection is the servers' own, between each other.
 func (o operation) internal() bool {
 	driver := o.Metadata.Driver.Name
-	// The old shell names the same driver as the servers do, but says that it is a shell.
-	return o.Client == "" || driver == "NetworkInterfaceTL" || driver == "MongoDB Internal Client" && o.app() != "MongoDB Shell" ||
+	// What follows in the first driver's name is what the connection is for: NetworkInterfaceTL-ReplNetwork. The old shell names the same
+	// driver as the servers do, but says that it is a shell.
+	return o.Client == "" || strings.HasPrefix(driver, "NetworkInterfaceTL") || driver == "MongoDB Internal Client" && o.app() != "MongoDB Shell" ||
 		slices.Contains(o.EffectiveUsers, effectiveUser{"__system", "local"})
 }
 

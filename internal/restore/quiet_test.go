@@ -43,6 +43,31 @@ func TestQuietWhereTheServerListsItsClients(t *testing.T) {
 	require.ErrorContains(t, err, "battwheels-backend")
 }
 
+// The members of a replica set are connected with each other, and of these connections a server lists its end. Where they log in, the user tells;
+// where they do not, the driver does.
+func TestTheMembersOfAReplicaSetAreNoWriters(t *testing.T) {
+	connection := func(driver, app string, users ...effectiveUser) operation {
+		o := operation{Client: "10.0.0.7:50312", AppName: app, EffectiveUsers: users}
+		o.Metadata.Driver.Name = driver
+		return o
+	}
+	for what, row := range map[string]struct {
+		operation operation
+		internal  bool
+	}{
+		"heartbeats":                    {connection("NetworkInterfaceTL-ReplNetwork", ""), true},
+		"heartbeats of old servers":     {connection("NetworkInterfaceTL", ""), true},
+		"a member that reads the oplog": {connection("MongoDB Internal Client", "OplogFetcher"), true},
+		"a member that logs in":         {connection("unknown", "", effectiveUser{"__system", "local"}), true},
+		"what is no connection":         {operation{}, true},
+		"the old shell":                 {connection("MongoDB Internal Client", "MongoDB Shell"), false},
+		"an application":                {connection("PyMongo", ""), false},
+		"an application's user":         {connection("PyMongo", "", effectiveUser{"battwheels", "admin"}), false},
+	} {
+		require.Equal(t, row.internal, row.operation.internal(), what)
+	}
+}
+
 // A client that is ignored is not believed: while it is connected, the documents are read twice.
 func TestQuietIgnoresNamedClientsAsLongAsNothingChanges(t *testing.T) {
 	srv := mongotest.Start(t)

@@ -23,7 +23,7 @@ type field struct {
 var unspoken = []string{"v", "ns", "background", "dropDups", "safe", "w", "wtimeout", "_id"}
 
 // Options of a collection that newer servers no longer know, and that no copy needs.
-var obsoleteOptions = []string{"autoIndexId", "temp", "uuid"}
+var obsoleteOptions = []string{"autoIndexId", "temp", "uuid", "create", "flags", "$nExtents"}
 
 // fieldsOf cuts a document into its fields, without the named ones.
 func fieldsOf(doc bson.Raw, without []string) ([]field, error) {
@@ -187,8 +187,9 @@ func sameOption(key string, a, b bson.RawValue) bool {
 	case "unique", "sparse", "hidden", "prepareUnique", "clustered", "capped":
 		return truth(a) == truth(b)
 	case "size":
-		// Servers round a capped collection's size up to a multiple of 256.
-		return math.Ceil(number(a)/256) == math.Ceil(number(b)/256)
+		// Up to 6.0, servers round a capped collection's size up to a multiple of 256, and to 4096 at least.
+		rounded := func(v bson.RawValue) float64 { return max(math.Ceil(number(v)/256), 16) }
+		return rounded(a) == rounded(b)
 	}
 	return sameValue(a, b)
 }
