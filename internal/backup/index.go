@@ -197,12 +197,33 @@ func (e *IndexEntries) sort() {
 		copy(b[:], e.key(*n)[shared:])
 		n.order = binary.BigEndian.Uint64(b[:])
 	}
-	slices.SortFunc(e.entries, func(a, b indexEntry) int {
-		if a.order != b.order {
-			return cmp.Compare(a.order, b.order)
+	if !e.insert() {
+		slices.SortFunc(e.entries, e.compare)
+	}
+}
+
+func (e *IndexEntries) compare(a, b indexEntry) int {
+	if a.order != b.order {
+		return cmp.Compare(a.order, b.order)
+	}
+	return cmp.Or(bytes.Compare(e.key(a), e.key(b)), cmp.Compare(a.hash, b.hash))
+}
+
+// insert sorts by insertion, as long as entries are not far from their places: those of ObjectIDs that several processes made at
+// the same time are not. It gives up, and returns false, before it takes longer than sorting.
+func (e *IndexEntries) insert() bool {
+	left := 4 * len(e.entries)
+	for i := 1; i < len(e.entries); i++ {
+		n, at := e.entries[i], i
+		for ; at > 0 && e.compare(n, e.entries[at-1]) < 0; at-- {
+			e.entries[at] = e.entries[at-1]
 		}
-		return cmp.Or(bytes.Compare(e.key(a), e.key(b)), cmp.Compare(a.hash, b.hash))
-	})
+		e.entries[at] = n
+		if left -= i - at; left < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // sharedBytes is how many bytes two keys have in common at their beginning.

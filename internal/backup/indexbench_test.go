@@ -23,6 +23,12 @@ var kinds = []struct {
 		binary.BigEndian.PutUint32(id[8:], uint32(i))
 		return id
 	}},
+	{"ObjectIDs of three processes", func(r *rand.Rand, i int) any {
+		id := bson.NewObjectIDFromTimestamp(time.Unix(1.7e9+int64(i)/3, 0))
+		p := uint64(r.IntN(3)+1) * 0x9e3779b97f4a7c15
+		binary.BigEndian.PutUint64(id[4:], p<<24|uint64(i))
+		return id
+	}},
 	{"whole numbers in order", func(_ *rand.Rand, i int) any { return i }},
 	{"random strings", func(r *rand.Rand, _ int) any { return fmt.Sprintf("inv_%012x", r.Uint64()>>16) }},
 	{"random UUIDs", func(r *rand.Rand, _ int) any {

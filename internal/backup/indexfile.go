@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/zeebo/xxh3"
@@ -22,25 +23,34 @@ type indexFile struct {
 	sum  hash.Hash
 	size int64
 
-	chain   uint64 // the checksum before
-	entries uint32 // of the block
+	chain uint64 // the checksum before
+	last  []byte // key
+	sums  indexSums
+	twice []byte // the first key that came twice
+	*indexBlock
+}
+
+// indexBlock is a block while it is made.
+type indexBlock struct {
+	entries uint32
 	shared  []byte
 	lengths []byte
 	suffix  []byte
 	hashes  []byte
-	last    []byte // key
-	block   bytes.Buffer
-	columns []byte
-	sums    indexSums
-	twice   []byte // the first key that came twice
+	columns []byte // the first three, as they are deflated
+	packed  bytes.Buffer
 }
+
+// indexBlocks are empty, and have the memory that others grew.
+var indexBlocks = sync.Pool{New: func() any { return new(indexBlock) }}
 
 func createIndex(path string) (*indexFile, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	w := &indexFile{f: f, sum: sha256.New(), chain: xxh3.HashString(indexMagic)}
+	w := &indexFile{f: f, sum: sha256.New(), chain: xxh3.HashString(indexMagic), indexBlock: indexBlocks.Get().(*indexBlock)}
+	w.clear()
 	w.out = bufio.NewWriterSize(io.MultiWriter(f, w.sum, (*counter)(&w.size)), 64<<10)
 	if _, err := w.out.WriteString(indexMagic); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -88,7 +98,7 @@ func (w *indexFile) flush() error {
 		return nil
 	}
 	w.columns = append(append(append(w.columns[:0], w.shared...), w.lengths...), w.suffix...)
-	b := &w.block
+	b := &w.packed
 	b.Reset()
 	b.Write(make([]byte, 12)) // the three numbers, which are known at the end
 	if err := flate.StatelessDeflate(b, w.columns, true, nil); err != nil {
@@ -98,8 +108,12 @@ func (w *indexFile) flush() error {
 	binary.LittleEndian.PutUint32(b.Bytes(), uint32(b.Len()-4))
 	binary.LittleEndian.PutUint32(b.Bytes()[4:], w.entries)
 	binary.LittleEndian.PutUint32(b.Bytes()[8:], uint32(len(w.columns)))
-	w.entries, w.shared, w.lengths, w.suffix, w.hashes = 0, w.shared[:0], w.lengths[:0], w.suffix[:0], w.hashes[:0]
+	w.clear()
 	return w.seal(b.Bytes())
+}
+
+func (b *indexBlock) clear() {
+	b.entries, b.shared, b.lengths, b.suffix, b.hashes = 0, b.shared[:0], b.lengths[:0], b.suffix[:0], b.hashes[:0]
 }
 
 // seal writes b and its checksum.
@@ -112,6 +126,8 @@ func (w *indexFile) seal(b []byte) error {
 // finish writes what is left and says what the file is, without its path.
 func (w *indexFile) finish() (File, error) {
 	err := w.flush()
+	indexBlocks.Put(w.indexBlock)
+	w.indexBlock = nil
 	if err == nil {
 		footer := make([]byte, 4, indexTrailer+8)
 		for _, n := range []uint64{w.sums.documents, w.sums.hashes, w.sums.pairs} {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 )
 
 // indexMemory bounds the documents that an IndexWriter holds, in bytes: some 220,000 with an ObjectID each.
@@ -25,7 +26,7 @@ const mostRuns = 64
 type IndexWriter struct {
 	path   string
 	memory int
-	held   IndexEntries
+	held   *IndexEntries
 	run    *indexFile // that is being written; nil while there is none
 	runs   []string
 	made   int // runs, to name the next one
@@ -35,8 +36,11 @@ type IndexWriter struct {
 // NewIndexWriter returns a writer of the file at path. What it puts aside lies beside it, under names that begin with its
 // name. Nothing is written before the memory is full.
 func NewIndexWriter(path string) *IndexWriter {
-	return &IndexWriter{path: path, memory: indexMemory}
+	return &IndexWriter{path: path, memory: indexMemory, held: heldEntries.Get().(*IndexEntries)}
 }
+
+// heldEntries are without documents: a dump makes a writer for each collection, and growing costs more than what they hold.
+var heldEntries = sync.Pool{New: func() any { return new(IndexEntries) }}
 
 // Add takes documents, of which it keeps a copy.
 func (w *IndexWriter) Add(ctx context.Context, e *IndexEntries) error {
@@ -158,8 +162,11 @@ func (w *IndexWriter) Twice() string {
 	return "one of " + strconv.Itoa(keptOfLong) + " bytes or more"
 }
 
-// Abandon removes what was put aside. It may follow any failure, and Finish.
+// Abandon removes what was put aside, and ends the writer. It may follow any failure, and Finish.
 func (w *IndexWriter) Abandon() error {
+	w.held.Reset()
+	heldEntries.Put(w.held)
+	w.held = new(IndexEntries)
 	var err error
 	if w.run != nil {
 		err = w.run.f.Close()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -36,10 +37,7 @@ func Validate(doc bson.Raw) error {
 	for at := 4; at < last; {
 		kind := bson.Type(doc[at])
 		name := at + 1
-		for at = name; doc[at] != 0; { // the last byte is a zero
-			at++
-		}
-		at++
+		at = afterZero(doc, name) // the last byte is a zero
 		size := int64(fixedSizes[kind]) - 1
 		if size < 0 {
 			if size = sizeOf(kind, doc[at:]); size < 0 {
@@ -54,21 +52,33 @@ func Validate(doc bson.Raw) error {
 	return nil
 }
 
+// afterZero returns where the first zero byte from at on ends. There must be one.
+func afterZero(b []byte, at int) int {
+	for ; len(b)-at >= 8; at += 8 {
+		// Of the bytes that are zero, the lowest gets its highest bit, and none below it does.
+		x := binary.LittleEndian.Uint64(b[at:])
+		if zeros := (x - 0x0101010101010101) &^ x & 0x8080808080808080; zeros != 0 {
+			return at + bits.TrailingZeros64(zeros)/8 + 1
+		}
+	}
+	for b[at] != 0 {
+		at++
+	}
+	return at + 1
+}
+
 // EmptyTimestamp says whether a valid document has a Timestamp(0, 0) at its top level, apart from its _id: a server replaces it by the
 // current time on insert unless told not to.
 func EmptyTimestamp(doc bson.Raw) bool {
+	last := len(doc) - 1
 	// Few documents have this byte at all.
-	if bytes.IndexByte(doc, byte(bson.TypeTimestamp)) < 0 {
+	if bytes.IndexByte(doc, byte(bson.TypeTimestamp)) < 0 || doc[last] != 0 {
 		return false
 	}
-	for at, last := 4, len(doc)-1; at < last; {
+	for at := 4; at < last; {
 		kind := bson.Type(doc[at])
 		name := at + 1
-		end := bytes.IndexByte(doc[name:], 0)
-		if end < 0 {
-			return false
-		}
-		at = name + end + 1
+		at = afterZero(doc, name)
 		size := int64(fixedSizes[kind]) - 1
 		if size < 0 {
 			size = sizeOf(kind, doc[at:])
@@ -76,7 +86,7 @@ func EmptyTimestamp(doc bson.Raw) bool {
 		if size < 0 || size > int64(last-at) {
 			return false
 		}
-		if kind == bson.TypeTimestamp && binary.LittleEndian.Uint64(doc[at:]) == 0 && string(doc[name:name+end]) != "_id" {
+		if kind == bson.TypeTimestamp && binary.LittleEndian.Uint64(doc[at:]) == 0 && string(doc[name:at-1]) != "_id" {
 			return true
 		}
 		at += int(size)

@@ -141,7 +141,11 @@ func (b *batch) pack(packer *backup.Packer) {
 		h := backup.HashOf(doc)
 		b.digest.AddHash(h, len(doc))
 		b.index.Add(doc, h)
-		kept = append(kept, doc...)
+		if len(b.bad) == 0 {
+			kept = kept[:len(kept)+len(doc)] // it lies there already
+		} else {
+			kept = append(kept, doc...)
+		}
 	}
 	b.docs = kept
 	if len(kept) > 0 || b.empty {

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/battwheels/runbook/sandbox/process"
 )
@@ -180,10 +183,11 @@ func (m *measurement) dumps(ctx context.Context) ([]Series, error) {
 	if !m.server.measures(DumpWork) {
 		return nil, nil
 	}
-	n := 0
 	one, err := m.inTurn(DumpWork, func(t tool) (measured, error) {
-		n++
-		return m.execute(ctx, s, t, DumpWork, filepath.Join(m.dir, fmt.Sprint(n)))
+		// Each tool finds the memory that the one before gave back: the first to touch memory of a virtual machine pays for it.
+		dir := filepath.Join(m.dir, t.kind)
+		got, err := m.execute(ctx, s, t, DumpWork, dir)
+		return got, errors.Join(err, os.RemoveAll(dir))
 	})
 	return []Series{one}, err
 }
@@ -310,6 +314,8 @@ func (m *measurement) execute(ctx context.Context, s running, t tool, work Work,
 		return measured{}, err
 	}
 	c := exec.CommandContext(ctx, command[0], command[1:]...)
+	// What the tool before left to be written would be written at this one's cost.
+	unix.Sync()
 	var said, complaint bytes.Buffer
 	c.Stdout, c.Stderr = &said, &complaint
 	if err := c.Run(); err != nil {
