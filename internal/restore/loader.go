@@ -93,6 +93,7 @@ func (l *loader) finished(s Staging, done []milestone, there map[string]info) ma
 func (l *loader) all(ctx context.Context, s Staging, finished map[string]bool) error {
 	parallel := int64(l.o.parallel())
 	loads, builds := semaphore.NewWeighted(parallel*smallShare), semaphore.NewWeighted(parallel)
+	small := newCrowd(int(parallel), int(parallel*smallShare), time.Now())
 	g, ctx := errgroup.WithContext(ctx)
 	notes := make(chan note)
 	g.Go(func() error { return l.keep(ctx, notes) })
@@ -108,15 +109,21 @@ func (l *loader) all(ctx context.Context, s Staging, finished map[string]bool) e
 				l.tracker.Done()
 				continue
 			}
-			share := int64(smallShare)
+			share, leave := int64(smallShare), func() {}
 			if sc.Bytes < smallCollection && parallel > 1 {
-				share = 1
+				if small.enter(working) != nil {
+					break // because another one has failed
+				}
+				share, leave = 1, func() { small.leave(time.Now()) }
 			}
 			if loads.Acquire(working, share) != nil {
-				break // because another one has failed
+				break // likewise
 			}
 			work.Go(func() error {
-				loaded := sync.OnceFunc(func() { loads.Release(share) })
+				loaded := sync.OnceFunc(func() {
+					loads.Release(share)
+					leave()
+				})
 				defer loaded()
 				t := turn{loaded: loaded, builds: builds, notes: notes}
 				if parallel == 1 {

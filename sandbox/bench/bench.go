@@ -174,7 +174,7 @@ func (m *measurement) dumps(ctx context.Context) ([]Series, error) {
 		return nil, err
 	}
 	defer s.stop()
-	if m.size, err = m.shape.load(ctx, s.uri, m.Scale); err != nil {
+	if m.size, err = m.shape.load(ctx, s.uri, m.Scale, !m.server.bare); err != nil {
 		return nil, err
 	}
 	if _, err := m.execute(ctx, s, oursTool, DumpWork, m.source); err != nil {

@@ -20,8 +20,10 @@ type server struct {
 	shapes []Shape
 	works  []Work
 	start  func(ctx context.Context, work Work, dir string) (running, error)
-	// more are further arguments that the stock tools need here.
+	// more are further arguments that the stock mongorestore needs here.
 	more []string
+	// bare databases have no indexes of their own: for servers to which mongorestore cannot bring any.
+	bare bool
 }
 
 // running is a server that runs.
@@ -37,7 +39,7 @@ var servers = []server{
 		name: "30 µs a document", shapes: full, works: []Work{RestoreWork},
 		start: inMemory(mongotest.WithDiscard(restore.LeaseCollection), mongotest.WithInsertCost(30*time.Microsecond)),
 	},
-	{name: "FerretDB", shapes: small, works: []Work{DumpWork, RestoreWork}, start: onFerret, more: []string{"--noIndexRestore"}},
+	{name: "FerretDB", shapes: small, works: []Work{DumpWork, RestoreWork}, start: onFerret, more: []string{"--noIndexRestore"}, bare: true},
 }
 
 func (s server) measures(work Work) bool {

@@ -129,8 +129,8 @@ const (
 	loadBytes, loadDocuments = 32 << 20, 10_000
 )
 
-// load fills an empty database.
-func (s Shape) load(ctx context.Context, uri string, scale float64) (Loaded, error) {
+// load fills an empty database, with indexes or without.
+func (s Shape) load(ctx context.Context, uri string, scale float64, indexes bool) (Loaded, error) {
 	var loaded Loaded
 	seen := map[string]bool{}
 	err := with(ctx, uri, func(db *mongo.Database) error {
@@ -152,7 +152,7 @@ func (s Shape) load(ctx context.Context, uri string, scale float64) (Loaded, err
 			}
 			seen[name] = true
 			loaded.Collections++
-			if field == "" {
+			if field == "" || !indexes {
 				return nil
 			}
 			if _, err := coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}}); err != nil {
