@@ -69,6 +69,7 @@ func (e *NothingReadableError) Unwrap() error { return e.Err }
 const (
 	codeNamespaceNotFound   = 26
 	codeCursorNotFound      = 43
+	codeCappedPositionLost  = 136
 	codeQueryPlanKilled     = 175
 	codeCursorKilled        = 237
 	codeSnapshotTooOld      = 239
@@ -78,10 +79,11 @@ const (
 	codeNotAReplicaSet      = 123
 )
 
-// passing are the codes of the driver specification's retryable reads, and those of a cursor that the server has lost.
+// passing are the codes of the driver specification's retryable reads, those of a cursor that the server has lost, or whose place in a
+// capped collection was overwritten, and that of a cache that is full (365).
 var passing = []int{
 	6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436,
-	codeCursorNotFound, codeQueryPlanKilled, codeCursorKilled,
+	codeCursorNotFound, codeQueryPlanKilled, codeCursorKilled, codeCappedPositionLost, 365,
 }
 
 func hasCode(err error, codes ...int) bool {

@@ -127,6 +127,17 @@ func TestSnapshotThatExpiresIsSaid(t *testing.T) {
 	requireSame(t, docs, contents(t, s, "invoices"))
 }
 
+// A capped collection that is written to may overwrite what a cursor stands on.
+func TestCappedCollectionThatOvertakesItsReaderIsReadAgain(t *testing.T) {
+	server, db := inMemory(t)
+	command(t, db, bson.D{{Key: "create", Value: "ring"}, {Key: "capped", Value: true}, {Key: "size", Value: 16 << 20}})
+	docs := fill(t, db, "ring", numbered(t, 20_000)...)
+	armed := server.Fail(mongotest.Fault{Command: "getMore", Skip: 1, Times: 1, Error: &mongotest.Error{Code: codeCappedPositionLost, Message: "CollectionScan died due to position in capped collection being deleted"}})
+	s := proven(t, db, opts(t))
+	require.Positive(t, armed.Struck())
+	requireSame(t, docs, contents(t, s, "ring"))
+}
+
 // Before 8.0 a capped collection cannot be read at a moment: it is read as it is, which the manifest says.
 func TestCappedCollectionsOfOlderReplicaSetsAreReadWithoutTheMoment(t *testing.T) {
 	for version, moment := range map[string]bool{"7.0.20": false, "8.0.12": true} {

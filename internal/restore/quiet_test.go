@@ -11,6 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/battwheels/runbook/internal/mongotest"
 )
@@ -66,6 +68,24 @@ func TestTheMembersOfAReplicaSetAreNoWriters(t *testing.T) {
 	} {
 		require.Equal(t, row.internal, row.operation.internal(), what)
 	}
+}
+
+// Whatever reads the URI asks for, the clients are the primary's, and asked for as the server allows.
+func TestQuietAsksThePrimaryWhoeverElseIsRead(t *testing.T) {
+	srv := mongotest.Start(t, mongotest.WithReplicaSet("rs0"))
+	client, err := mongo.Connect(options.Client().ApplyURI(srv.URI()).SetAppName("runbook").
+		SetReadPreference(readpref.SecondaryPreferred()).SetReadConcern(readconcern.Majority()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Disconnect(context.WithoutCancel(t.Context()))) })
+	srv.OnCommand(func(_, command string, body bson.Raw) {
+		if command == "aggregate" {
+			mode, _ := body.Lookup("$readPreference", "mode").StringValueOK()
+			assert.Contains(t, []string{"", "primary"}, mode)
+		}
+	})
+	q, err := Quiet(t.Context(), client.Database("d"), quickly)
+	require.NoError(t, err)
+	require.Contains(t, q.Method, "no other client")
 }
 
 // A client that is ignored is not believed: while it is connected, the documents are read twice.
