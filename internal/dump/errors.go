@@ -8,6 +8,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sys/unix"
+
+	"github.com/battwheels/runbook/internal/backup"
 )
 
 // SpaceError says that the dump does not fit on the disk.
@@ -39,11 +41,16 @@ func (e *BusyError) Error() string {
 type UnreadableError struct {
 	Collection string
 	ID         string // extended JSON; empty where it is not known
+	Buckets    bool   // its documents are the buckets of a time series, in a collection beside it
 	Err        error
 }
 
 // Error names the collection and says what to do.
 func (e *UnreadableError) Error() string {
+	if e.Buckets && hasCode(e.Err, codeUnauthorized) {
+		return fmt.Sprintf("time series %s cannot be read: %v; its documents lie in %s, which read and readWrite on one database leave out: "+
+			"give runbook's user the role backup, or readAnyDatabase", e.Collection, e.Err, backup.BucketsPrefix+e.Collection)
+	}
 	at := ""
 	if e.ID != "" {
 		at = ", document with _id " + e.ID
@@ -67,6 +74,7 @@ func (e *NothingReadableError) Unwrap() error { return e.Err }
 
 // Codes of the server's errors that the dump has an answer to.
 const (
+	codeUnauthorized        = 13
 	codeNamespaceNotFound   = 26
 	codeCursorNotFound      = 43
 	codeCappedPositionLost  = 136
@@ -74,6 +82,8 @@ const (
 	codeCursorKilled        = 237
 	codeSnapshotTooOld      = 239
 	codeSnapshotUnavailable = 246
+	codeStaleChunkHistory   = 250 // these two come from a sharded cluster, where a chunk has moved since that moment
+	codeMigrationConflict   = 272
 	codeInvalidOptions      = 72
 	codeCommandNotSupported = 115
 	codeNotAReplicaSet      = 123
@@ -108,7 +118,8 @@ func unsent(err error) bool {
 
 // ofSnapshot says whether reading at one moment is what the server refuses.
 func ofSnapshot(err error) bool {
-	return hasCode(err, codeSnapshotTooOld, codeSnapshotUnavailable, codeInvalidOptions, codeCommandNotSupported, codeNotAReplicaSet)
+	return hasCode(err, codeSnapshotTooOld, codeSnapshotUnavailable, codeStaleChunkHistory, codeMigrationConflict,
+		codeInvalidOptions, codeCommandNotSupported, codeNotAReplicaSet)
 }
 
 // ours says whether an error is no fault of the server: cancelled, or the disk.
