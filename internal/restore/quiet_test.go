@@ -153,6 +153,38 @@ func TestQuietWithoutTheRightToListClients(t *testing.T) {
 	})
 }
 
+// Who may not list clients has rights on one database alone, as a rule, and these leave out the buckets of its time series.
+func TestQuietWithoutTheRightToBuckets(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := clientNamed(t, srv, "runbook").Database("d")
+	other := srv.Client(t).Database("d")
+	require.NoError(t, db.RunCommand(t.Context(), bson.D{{Key: "create", Value: "readings"}, {Key: "timeseries", Value: bson.D{{Key: "timeField", Value: "at"}}}}).Err())
+	measure := func(db *mongo.Database, id int) error {
+		_, err := db.Collection("readings").InsertOne(context.Background(), bson.D{{Key: "_id", Value: id}, {Key: "at", Value: time.Now()}})
+		return err
+	}
+	require.NoError(t, measure(db, 1))
+	denied := &mongotest.Error{Code: codeUnauthorized, Message: "not authorized on d to execute command"}
+	srv.Fail(mongotest.Fault{Command: "aggregate", Namespace: "admin", Error: denied})
+	srv.Fail(mongotest.Fault{Namespace: "d.system.buckets.readings", Error: denied})
+	q, err := Quiet(t.Context(), db, quickly)
+	require.NoError(t, err)
+	require.NotZero(t, q.Documents)
+
+	lists := 0
+	srv.OnCommand(func(_, command string, _ bson.Raw) {
+		if command == "listCollections" {
+			if lists++; lists == 2 {
+				if err := measure(other, 2); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	_, err = Quiet(t.Context(), db, quickly)
+	require.ErrorAs(t, err, new(*WriterError))
+}
+
 func TestQuietTakesExpiryForQuiet(t *testing.T) {
 	srv := mongotest.Start(t)
 	db := srv.Client(t).Database("d")
