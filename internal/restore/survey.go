@@ -80,7 +80,7 @@ func DumpActions() []string { return []string{"listCollections", "listIndexes", 
 // Actions are what staging, swapping and merging need on a database. The built-in role
 // readWrite includes them all. Where collections have validators, bypassDocumentValidation is needed, too, which dbAdmin includes.
 func Actions() []string {
-	return append(DumpActions(), "insert", "update", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB")
+	return append(DumpActions(), "insert", "update", "remove", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB")
 }
 
 // CheckRights asks the server whether we may do all of these actions, and tries nothing.
