@@ -141,6 +141,9 @@ func (s *surveying) rights(ctx context.Context) Check {
 		return unknown(name, "the server does not tell what its user may do", "a drill shows it")
 	case len(r.Missing) > 0:
 		return problem(name, "runbook's user may not: "+strings.Join(r.Missing, ", "), "give it "+roles+" on "+s.db.Name())
+	case len(r.Series) > 0:
+		return problem(name, "runbook's user may not read the time series "+strings.Join(r.Series, ", ")+" for a backup",
+			"give it the role backup, or readAnyDatabase: rights on "+s.db.Name()+" alone leave their buckets out")
 	}
 	return ok(name, "runbook's user may do all that %s does", what)
 }

@@ -87,6 +87,8 @@ func lookAtDatabase(ctx context.Context, name string, t config.Target) looked {
 		l.Seen = t.Database.Name + " answers, but does not tell what its user may do: " + err.Error()
 	case len(rights.Missing) > 0:
 		l.Seen = fmt.Sprintf("%s answers, but its user may not %s: give it the role readWrite there", t.Database.Name, strings.Join(rights.Missing, ", "))
+	case len(rights.Series) > 0:
+		l.Seen = fmt.Sprintf("%s answers, but its user may not read the time series %s for a backup: give it the role backup, or readAnyDatabase", t.Database.Name, strings.Join(rights.Series, ", "))
 	case !rights.Known:
 		l.OK, l.Seen = true, t.Database.Name+" answers; it does not tell what its user may do"
 	default:

@@ -43,7 +43,7 @@ func (r *run) collection(ctx context.Context, l listing) (outcome, error) {
 		if errors.As(err, new(*UnreadableError)) {
 			return outcome{}, err
 		}
-		return outcome{}, &UnreadableError{Collection: l.name, Err: err}
+		return outcome{}, &UnreadableError{Collection: l.name, Buckets: l.dataName() != l.name, Err: err}
 	default:
 		return outcome{Unreadable: append(d.unreadable, backup.Unreadable{Collection: l.name, Error: err.Error()})}, nil
 	}

@@ -8,6 +8,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sys/unix"
+
+	"github.com/battwheels/runbook/internal/backup"
 )
 
 // SpaceError says that the dump does not fit on the disk.
@@ -39,11 +41,16 @@ func (e *BusyError) Error() string {
 type UnreadableError struct {
 	Collection string
 	ID         string // extended JSON; empty where it is not known
+	Buckets    bool   // its documents are the buckets of a time series, in a collection beside it
 	Err        error
 }
 
 // Error names the collection and says what to do.
 func (e *UnreadableError) Error() string {
+	if e.Buckets && hasCode(e.Err, codeUnauthorized) {
+		return fmt.Sprintf("time series %s cannot be read: %v; its documents lie in %s, which read and readWrite on one database leave out: "+
+			"give runbook's user the role backup, or readAnyDatabase", e.Collection, e.Err, backup.BucketsPrefix+e.Collection)
+	}
 	at := ""
 	if e.ID != "" {
 		at = ", document with _id " + e.ID
@@ -67,21 +74,26 @@ func (e *NothingReadableError) Unwrap() error { return e.Err }
 
 // Codes of the server's errors that the dump has an answer to.
 const (
+	codeUnauthorized        = 13
 	codeNamespaceNotFound   = 26
 	codeCursorNotFound      = 43
+	codeCappedPositionLost  = 136
 	codeQueryPlanKilled     = 175
 	codeCursorKilled        = 237
 	codeSnapshotTooOld      = 239
 	codeSnapshotUnavailable = 246
+	codeStaleChunkHistory   = 250 // these two come from a sharded cluster, where a chunk has moved since that moment
+	codeMigrationConflict   = 272
 	codeInvalidOptions      = 72
 	codeCommandNotSupported = 115
 	codeNotAReplicaSet      = 123
 )
 
-// passing are the codes of the driver specification's retryable reads, and those of a cursor that the server has lost.
+// passing are the codes of the driver specification's retryable reads, those of a cursor that the server has lost, or whose place in a
+// capped collection was overwritten, and that of a cache that is full (365).
 var passing = []int{
 	6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436,
-	codeCursorNotFound, codeQueryPlanKilled, codeCursorKilled,
+	codeCursorNotFound, codeQueryPlanKilled, codeCursorKilled, codeCappedPositionLost, 365,
 }
 
 func hasCode(err error, codes ...int) bool {
@@ -106,7 +118,8 @@ func unsent(err error) bool {
 
 // ofSnapshot says whether reading at one moment is what the server refuses.
 func ofSnapshot(err error) bool {
-	return hasCode(err, codeSnapshotTooOld, codeSnapshotUnavailable, codeInvalidOptions, codeCommandNotSupported, codeNotAReplicaSet)
+	return hasCode(err, codeSnapshotTooOld, codeSnapshotUnavailable, codeStaleChunkHistory, codeMigrationConflict,
+		codeInvalidOptions, codeCommandNotSupported, codeNotAReplicaSet)
 }
 
 // ours says whether an error is no fault of the server: cancelled, or the disk.

@@ -127,6 +127,40 @@ func TestSnapshotThatExpiresIsSaid(t *testing.T) {
 	requireSame(t, docs, contents(t, s, "invoices"))
 }
 
+func TestChunksThatMoveEndTheMomentAndNotTheDump(t *testing.T) {
+	for _, code := range []int32{codeStaleChunkHistory, codeMigrationConflict} {
+		server, db := inMemory(t, mongotest.WithReplicaSet("rs0"))
+		docs := fill(t, db, "invoices", numbered(t, 10)...)
+		armed := server.Fail(mongotest.Fault{Command: "find", Error: &mongotest.Error{Code: code, Message: "the chunk has moved"},
+			Match: func(find bson.Raw) bool { return find.Lookup("readConcern", "atClusterTime").Type != 0 }})
+		s := proven(t, db, opts(t))
+		require.Positive(t, armed.Struck())
+		require.False(t, s.Manifest.Moment)
+		requireSame(t, docs, contents(t, s, "invoices"))
+	}
+}
+
+// Up to MongoDB 8.2 the roles of one database leave out the buckets of its time series.
+func TestATimeSeriesThatMayNotBeReadNamesTheRole(t *testing.T) {
+	server, db := inMemory(t)
+	command(t, db, bson.D{{Key: "create", Value: "readings"}, {Key: "timeseries", Value: bson.D{{Key: "timeField", Value: "at"}}}})
+	server.Fail(mongotest.Fault{Command: "find", Namespace: "shop.system.buckets.readings", Error: &mongotest.Error{Code: codeUnauthorized, Message: "not authorized on shop"}})
+	_, err := start(t.Context(), db, opts(t), quick)
+	require.ErrorAs(t, err, new(*UnreadableError))
+	require.ErrorContains(t, err, "readAnyDatabase")
+}
+
+// A capped collection that is written to may overwrite what a cursor stands on.
+func TestCappedCollectionThatOvertakesItsReaderIsReadAgain(t *testing.T) {
+	server, db := inMemory(t)
+	command(t, db, bson.D{{Key: "create", Value: "ring"}, {Key: "capped", Value: true}, {Key: "size", Value: 16 << 20}})
+	docs := fill(t, db, "ring", numbered(t, 20_000)...)
+	armed := server.Fail(mongotest.Fault{Command: "getMore", Skip: 1, Times: 1, Error: &mongotest.Error{Code: codeCappedPositionLost, Message: "CollectionScan died due to position in capped collection being deleted"}})
+	s := proven(t, db, opts(t))
+	require.Positive(t, armed.Struck())
+	requireSame(t, docs, contents(t, s, "ring"))
+}
+
 // Before 8.0 a capped collection cannot be read at a moment: it is read as it is, which the manifest says.
 func TestCappedCollectionsOfOlderReplicaSetsAreReadWithoutTheMoment(t *testing.T) {
 	for version, moment := range map[string]bool{"7.0.20": false, "8.0.12": true} {

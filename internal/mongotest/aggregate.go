@@ -18,6 +18,9 @@ func aggregate(r *request, dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	if level := text(subdocument(r.body, "readConcern"), "level"); len(stages) > 0 && stages[0].name == "$currentOp" && level != "" && level != "local" {
+		return dst, errorf(InvalidOptions, "Aggregation stage $currentOp cannot run with a readConcern other than 'local'; it was given '%s'", level)
+	}
 	if _, ok := r.lookup("cursor"); !ok {
 		return dst, errorf(FailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -118,10 +119,13 @@ func insert(ctx context.Context, db *mongo.Database, collection, of string, b *b
 		if !errors.As(err, &exception) {
 			return explain(err, of, b)
 		}
+		var passes []mongo.WriteError
 		for _, e := range exception.WriteErrors {
 			switch {
 			case e.Index < 0 || e.Index >= len(b.documents):
 				return err
+			case slices.Contains(passing, e.Code):
+				passes = append(passes, e)
 			case e.Code == codeDuplicateKey:
 				there = append(there, e.Index)
 			case e.Code == codeOutOfDiskSpace:
@@ -133,6 +137,11 @@ func insert(ctx context.Context, db *mongo.Database, collection, of string, b *b
 				}
 				return &RefusedError{Collection: of, What: what, Code: e.Code, Reason: e.Message}
 			}
+		}
+		if len(passes) > 0 {
+			// An earlier try has left some of them there, and others cannot be written yet.
+			exception.WriteErrors = passes
+			return exception
 		}
 		return nil
 	})

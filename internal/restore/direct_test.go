@@ -4,8 +4,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/mongotest"
 )
 
@@ -32,6 +34,21 @@ func TestDirectRestoresIntoAnEmptyDatabaseOnly(t *testing.T) {
 		require.Contains(t, full.Collections, "customers")
 		require.Equal(t, want, stateOf(t, db))
 	})
+}
+
+// Up to MongoDB 8.2 the roles of one database leave out the buckets of its time series, which a restore has to write.
+func TestDirectNamesTheRoleThatATimeSeriesTakes(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	series := given{name: "readings", kind: backup.TypeTimeseries, options: doc(t, "timeseries", bson.D{{Key: "timeField", Value: "at"}}), documents: []bson.Raw{doc(t, "_id", bson.NewObjectID())}}
+	o, _ := attempt(t, db, makeBackup(t, series), "r1")
+	srv.Fail(mongotest.Fault{
+		Command: "insert", Error: &mongotest.Error{Code: codeUnauthorized, Message: "not authorized on d to execute command"},
+		Match: func(insert bson.Raw) bool { return isBuckets(insert.Lookup("insert").StringValue()) },
+	})
+	_, err := Direct(t.Context(), o)
+	require.ErrorAs(t, err, new(*RefusedError))
+	require.ErrorContains(t, err, "readWriteAnyDatabase")
 }
 
 func TestAKilledDirectRestoreCarriesOn(t *testing.T) {

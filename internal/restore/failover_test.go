@@ -37,6 +37,7 @@ func TestAStepdownLosesAndDoublesNothing(t *testing.T) {
 	ways := map[string]mongotest.Fault{
 		"not primary any more":                {Error: &mongotest.Error{Code: 10107, Message: "not primary"}},
 		"stepped down while it worked":        {Error: &mongotest.Error{Code: 189, Message: "primary stepped down"}},
+		"its cache is full":                   {Error: &mongotest.Error{Code: 365, Message: "cache full"}},
 		"interrupted by the election":         {Error: &mongotest.Error{Code: 11602, Message: "operation was interrupted"}},
 		"gone before it arrived":              {Drop: mongotest.DropBefore},
 		"gone after it was done":              {Drop: mongotest.DropAfter},
@@ -65,6 +66,47 @@ func TestAStepdownLosesAndDoublesNothing(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A server whose cache is full takes some documents of a batch and refuses others, with an error that passes. Those that it took
+// are there already when the batch is sent again.
+func TestABatchThatIsTakenInPartIsSentAgain(t *testing.T) {
+	list := several(t)
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	want := expected(t, mongotest.Start(t).Client(t).Database("d"), list)
+	o, so := attempt(t, db, makeBackup(t, list...), "r1")
+	armed := srv.Fail(mongotest.Fault{
+		Command: "insert", Times: 7, Error: &mongotest.Error{Code: 365, Message: "cache full"},
+		Document: func(doc bson.Raw) bool { return doc.Lookup("_id").String() > `"cus_00001"` },
+	})
+	stageAndProve(t, o)
+	require.NotZero(t, armed.Struck())
+	_, err := Swap(t.Context(), so)
+	require.NoError(t, err)
+	require.Equal(t, want, stateOf(t, db))
+}
+
+// While an index is built on a live collection it cannot be renamed, also by who stopped the application that asked for it.
+// And somebody may end a cursor of ours on the server.
+func TestASwapWaitsForIndexBuildsAndAProofReadsAgain(t *testing.T) {
+	list := several(t)
+	srv := mongotest.Start(t)
+	db := srv.Client(t).Database("d")
+	want := expected(t, mongotest.Start(t).Client(t).Database("d"), list)
+	fill(t, db, list...)
+	o, so := attempt(t, db, makeBackup(t, list...), "r1")
+	killed := srv.Fail(mongotest.Fault{Command: "find", Namespace: "d." + StageName("d", o.Lease.Token, list[0].name), Times: 1,
+		Error: &mongotest.Error{Code: 237, Message: "cursor killed"}})
+	stageAndProve(t, o)
+	require.NotZero(t, killed.Struck())
+	building := srv.Fail(mongotest.Fault{Command: "renameCollection", Times: 3, Error: &mongotest.Error{Code: 12587, Message: "an index build is currently running"}})
+	_, err := Swap(t.Context(), so)
+	require.NoError(t, err)
+	require.NotZero(t, building.Struck())
+	for name, state := range want {
+		require.Equal(t, state, stateOf(t, db)[name])
 	}
 }
 

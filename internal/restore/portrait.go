@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,7 +115,11 @@ func portraits(ctx context.Context, db *mongo.Database) (map[string]portrait, er
 			continue
 		}
 		g.Go(func() error {
-			p, err := paint(ctx, db, name, i)
+			p, err := paint(ctx, db, name, i.site(name), i)
+			if series, ok := strings.CutPrefix(name, backup.BucketsPrefix); ok && code(err) == codeUnauthorized {
+				// The roles of one database leave out the buckets, and not what the series makes of them.
+				p, err = paint(ctx, db, series, plain(series), i)
+			}
 			if err != nil {
 				return err
 			}
@@ -127,7 +132,7 @@ func portraits(ctx context.Context, db *mongo.Database) (map[string]portrait, er
 	return all, g.Wait()
 }
 
-func paint(ctx context.Context, db *mongo.Database, name string, i info) (portrait, error) {
+func paint(ctx context.Context, db *mongo.Database, name string, at site, i info) (portrait, error) {
 	raw, err := listIndexes(ctx, db, name)
 	if err != nil {
 		return portrait{}, err
@@ -142,7 +147,7 @@ func paint(ctx context.Context, db *mongo.Database, name string, i info) (portra
 	}
 	rules := expiriesOf(i.options, specs)
 	var p portrait
-	err = read(ctx, db, i.site(name), func() {
+	err = read(ctx, db, at, func() {
 		p = portrait{uuid: i.uuid}
 		if len(rules) > 0 {
 			p.documents = map[backup.Hash]remembered{}

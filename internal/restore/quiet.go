@@ -116,7 +116,8 @@ func clients(ctx context.Context, db *mongo.Database, o QuietOptions) (connected
 	var operations []operation
 	err = persist(ctx, func() error {
 		operations = nil
-		cursor, err := db.Client().Database("admin").Aggregate(ctx, mongo.Pipeline{stage})
+		// Each member knows its own clients only. And no server answers this with another read concern than local.
+		cursor, err := primary(db.Client().Database("admin")).Aggregate(ctx, mongo.Pipeline{stage})
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/battwheels/runbook/internal/mongotest"
 )
@@ -66,6 +68,24 @@ func TestTheMembersOfAReplicaSetAreNoWriters(t *testing.T) {
 	} {
 		require.Equal(t, row.internal, row.operation.internal(), what)
 	}
+}
+
+// Whatever reads the URI asks for, the clients are the primary's, and asked for as the server allows.
+func TestQuietAsksThePrimaryWhoeverElseIsRead(t *testing.T) {
+	srv := mongotest.Start(t, mongotest.WithReplicaSet("rs0"))
+	client, err := mongo.Connect(options.Client().ApplyURI(srv.URI()).SetAppName("runbook").
+		SetReadPreference(readpref.SecondaryPreferred()).SetReadConcern(readconcern.Majority()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Disconnect(context.WithoutCancel(t.Context()))) })
+	srv.OnCommand(func(_, command string, body bson.Raw) {
+		if command == "aggregate" {
+			mode, _ := body.Lookup("$readPreference", "mode").StringValueOK()
+			assert.Contains(t, []string{"", "primary"}, mode)
+		}
+	})
+	q, err := Quiet(t.Context(), client.Database("d"), quickly)
+	require.NoError(t, err)
+	require.Contains(t, q.Method, "no other client")
 }
 
 // A client that is ignored is not believed: while it is connected, the documents are read twice.
@@ -131,6 +151,38 @@ func TestQuietWithoutTheRightToListClients(t *testing.T) {
 		require.ErrorAs(t, err, &writer)
 		require.Equal(t, []string{"b"}, writer.Collections)
 	})
+}
+
+// Who may not list clients has rights on one database alone, as a rule, and these leave out the buckets of its time series.
+func TestQuietWithoutTheRightToBuckets(t *testing.T) {
+	srv := mongotest.Start(t)
+	db := clientNamed(t, srv, "runbook").Database("d")
+	other := srv.Client(t).Database("d")
+	require.NoError(t, db.RunCommand(t.Context(), bson.D{{Key: "create", Value: "readings"}, {Key: "timeseries", Value: bson.D{{Key: "timeField", Value: "at"}}}}).Err())
+	measure := func(db *mongo.Database, id int) error {
+		_, err := db.Collection("readings").InsertOne(context.Background(), bson.D{{Key: "_id", Value: id}, {Key: "at", Value: time.Now()}})
+		return err
+	}
+	require.NoError(t, measure(db, 1))
+	denied := &mongotest.Error{Code: codeUnauthorized, Message: "not authorized on d to execute command"}
+	srv.Fail(mongotest.Fault{Command: "aggregate", Namespace: "admin", Error: denied})
+	srv.Fail(mongotest.Fault{Namespace: "d.system.buckets.readings", Error: denied})
+	q, err := Quiet(t.Context(), db, quickly)
+	require.NoError(t, err)
+	require.NotZero(t, q.Documents)
+
+	lists := 0
+	srv.OnCommand(func(_, command string, _ bson.Raw) {
+		if command == "listCollections" {
+			if lists++; lists == 2 {
+				if err := measure(other, 2); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	_, err = Quiet(t.Context(), db, quickly)
+	require.ErrorAs(t, err, new(*WriterError))
 }
 
 func TestQuietTakesExpiryForQuiet(t *testing.T) {

@@ -137,12 +137,19 @@ func (s *sending) work(b *batch) error {
 	}
 }
 
+// mayNotWriteBuckets is why a time series cannot be restored up to MongoDB 8.2 under a user with rights on one database.
+const mayNotWriteBuckets = "the buckets of a time series lie in a system collection, which readWrite on one database leaves out: " +
+	"give runbook's user the role restore, or readWriteAnyDatabase"
+
 // send inserts a batch.
 func (s *sending) send(b *batch) error {
 	defer s.l.done(b)
 	b.bypass, b.raw = s.validated, s.raw
 	began := time.Now()
 	there, err := insert(s.ctx, s.l.o.DB, s.sc.Stage, s.sc.Name, b, s.ordered)
+	if isBuckets(s.sc.Stage) && code(err) == codeUnauthorized {
+		return &RefusedError{Collection: s.sc.Name, What: "its buckets", Code: codeUnauthorized, Reason: mayNotWriteBuckets}
+	}
 	if err != nil {
 		return err
 	}

@@ -32,9 +32,12 @@ const (
 	codeUnknownField      = 40415
 )
 
-// passing are the codes of errors that may pass: no primary, a shutdown, a lost cursor, a time-out, a write that is not
-// acknowledged by a majority yet.
-var passing = []int{6, 7, 24, 43, 50, 64, 89, 91, 112, 133, 189, 202, 262, 317, 9001, 10107, 11600, 11602, 13435, 13436}
+// passing are the codes of errors that may pass: no primary, a shutdown, a cursor that was lost or killed, a time-out, a write that is
+// not acknowledged by a majority yet, a cache that is full (365, from 6.0 on), an index that is being built on a collection that is to
+// be renamed (12587).
+var passing = []int{
+	6, 7, 24, 43, 50, 64, 89, 91, 112, 133, 134, 175, 189, 202, 237, 262, 317, 365, 9001, 10107, 11600, 11602, 12587, 13435, 13436,
+}
 
 // tries bounds how often something that may pass is tried, with growing pauses: about ten seconds in all. Whoever calls
 // this package tries again from outside.

@@ -9,6 +9,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/battwheels/runbook/internal/backup"
 )
 
 // Connected is who is connected to the server, as Quiet would see it.
@@ -66,7 +68,10 @@ type Rights struct {
 	Known   bool     // the server tells
 	Open    bool     // it asks for no login
 	Missing []string // actions that are needed on the database, and the user has not
-	InProg  bool     // may list the clients of others
+	// Series are time series whose buckets the user may not read, and so not back up: up to MongoDB 8.2 they lie in system collections,
+	// which rights on one database leave out. The built-in roles backup and readAnyDatabase include them.
+	Series []string
+	InProg bool // may list the clients of others
 }
 
 // DumpActions are what a dump needs on a database.
@@ -75,7 +80,7 @@ func DumpActions() []string { return []string{"listCollections", "listIndexes", 
 // Actions are what staging, swapping and merging need on a database. The built-in role
 // readWrite includes them all. Where collections have validators, bypassDocumentValidation is needed, too, which dbAdmin includes.
 func Actions() []string {
-	return append(DumpActions(), "insert", "update", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB")
+	return append(DumpActions(), "insert", "update", "remove", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB")
 }
 
 // CheckRights asks the server whether we may do all of these actions, and tries nothing.
@@ -89,7 +94,13 @@ func CheckRights(ctx context.Context, db *mongo.Database, actions []string) (Rig
 	if err != nil {
 		return Rights{}, err
 	}
-	return status.rights(db.Name(), actions), nil
+	r := status.rights(db.Name(), actions)
+	if !r.Known || r.Open || len(r.Missing) > 0 || status.reads(db.Name()) {
+		return r, nil
+	}
+	there, err := collections(ctx, db)
+	r.Series = status.closed(db.Name(), there)
+	return r, err
 }
 
 // connectionStatus is the answer to the command of that name.
@@ -100,12 +111,46 @@ type connectionStatus struct {
 			Resource struct {
 				DB          *string `bson:"db"`
 				Collection  *string `bson:"collection"`
+				Buckets     *string `bson:"system_buckets"`
 				Cluster     bool    `bson:"cluster"`
 				AnyResource bool    `bson:"anyResource"`
 			} `bson:"resource"`
 			Actions []string `bson:"actions"`
 		} `bson:"authenticatedUserPrivileges"`
 	} `bson:"authInfo"`
+}
+
+// closed are the time series whose buckets may not be read.
+func (s connectionStatus) closed(database string, there map[string]info) []string {
+	var list []string
+	for _, name := range sortedKeys(there) {
+		at := there[name].site(name).collection
+		if there[name].kind == backup.TypeTimeseries && isBuckets(at) && !s.readsOne(database, name, at) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// reads says whether the buckets of all time series of a database may be read.
+func (s connectionStatus) reads(database string) bool { return s.readsOne(database, "", "") }
+
+// readsOne says whether the buckets of one may be, which lie in the collection at.
+func (s connectionStatus) readsOne(database, series, at string) bool {
+	for _, p := range s.AuthInfo.Privileges {
+		of := p.Resource
+		named := func(name *string, all bool, want string) bool {
+			return name != nil && (all && *name == "" || want != "" && *name == want)
+		}
+		where := of.DB == nil || *of.DB == "" || *of.DB == database
+		if !of.AnyResource && (!where || !named(of.Buckets, true, series) && !named(of.Collection, false, at)) {
+			continue
+		}
+		if slices.Contains(p.Actions, "find") || of.AnyResource && slices.Contains(p.Actions, "anyAction") {
+			return true
+		}
+	}
+	return false
 }
 
 // rights adds up the privileges that hold for all collections of a database.

@@ -8,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/battwheels/runbook/internal/backup"
 	"github.com/battwheels/runbook/internal/mongotest"
 )
 
@@ -60,6 +61,44 @@ func TestRightsOfAServerThatDoesNotKnowTheQuestionAreUnknown(t *testing.T) {
 	r, err = CheckRights(t.Context(), db, Actions())
 	require.NoError(t, err)
 	require.False(t, r.Known)
+}
+
+// Up to MongoDB 8.2 the buckets of a time series lie in a system collection, which the role readWrite on one database leaves out.
+func TestBucketsTakeMoreThanReadWrite(t *testing.T) {
+	on := func(keys ...string) bson.D {
+		var d bson.D
+		for i := 0; i < len(keys); i += 2 {
+			d = append(d, bson.E{Key: keys[i], Value: keys[i+1]})
+		}
+		return d
+	}
+	for name, c := range map[string]struct {
+		resource bson.D
+		want     bool
+	}{
+		"readWrite on the database":   {on("db", "d", "collection", ""), false},
+		"all databases' collections":  {on("db", "", "collection", ""), false},
+		"all buckets, as backup has":  {on("system_buckets", ""), true},
+		"all buckets of the database": {on("db", "d", "system_buckets", ""), true},
+		"all buckets of another one":  {on("db", "e", "system_buckets", ""), false},
+		"the buckets of this series":  {on("db", "d", "system_buckets", "readings"), true},
+		"this collection by its name": {on("db", "d", "collection", "system.buckets.readings"), true},
+		"the buckets of other series": {on("db", "d", "system_buckets", "others"), false},
+		"any resource, as __system":   {bson.D{{Key: "anyResource", Value: true}}, true},
+		"the cluster, which has none": {bson.D{{Key: "cluster", Value: true}}, false},
+	} {
+		raw, err := bson.Marshal(bson.D{{Key: "authInfo", Value: bson.D{{Key: "authenticatedUserPrivileges", Value: bson.A{
+			bson.D{{Key: "resource", Value: c.resource}, {Key: "actions", Value: bson.A{"find"}}}}}}}})
+		require.NoError(t, err)
+		var s connectionStatus
+		require.NoError(t, bson.Unmarshal(raw, &s))
+		there := map[string]info{
+			"readings": {kind: backup.TypeTimeseries}, "of 8.3": {kind: backup.TypeTimeseries, uuid: "01"},
+			"plain": {kind: backup.TypeCollection}, "system.buckets.readings": {kind: backup.TypeCollection},
+		}
+		require.Equal(t, c.want, len(s.closed("d", there)) == 0, name)
+		require.Subset(t, []string{"readings"}, s.closed("d", there), name)
+	}
 }
 
 // TestClientsAreListedAsQuietWouldSeeThem proves that nothing is waited for and nobody is refused.
