@@ -292,9 +292,10 @@ func (l *loader) documents(ctx context.Context, sc StagedCollection, c *backup.C
 	defer l.loading.Add(-1)
 	g, ctx := errgroup.WithContext(ctx)
 	s := &sending{
-		l: l, ctx: ctx, sc: sc, ordered: truth(options.Lookup("capped")), validated: options.Lookup("validator").Type != 0,
-		raw: sc.Type == backup.TypeTimeseries && !isBuckets(sc.Stage), group: g, packed: make(chan *batch),
+		l: l, ctx: ctx, sc: sc, ordered: truth(options.Lookup("capped")), raw: sc.Type == backup.TypeTimeseries && !isBuckets(sc.Stage),
+		group: g, packed: make(chan *batch),
 	}
+	s.bypass.Store(s.ordered && options.Lookup("validator").Type != 0)
 	g.Go(func() error {
 		defer close(s.packed)
 		return s.pack(c)

@@ -276,7 +276,7 @@ func TestStageNamesWhatTheServerRefuses(t *testing.T) {
 }
 
 // A user with the built-in role readWrite may do all that a restore needs, except for passing over validators: that is asked for
-// only where a collection has one, and a server that refuses it is told apart.
+// only where one has refused a document, and a server that refuses it is told apart.
 func TestOnlyAValidatorTakesMoreThanReadWrite(t *testing.T) {
 	srv := mongotest.Start(t)
 	db := srv.Client(t).Database("d")
@@ -292,6 +292,10 @@ func TestOnlyAValidatorTakesMoreThanReadWrite(t *testing.T) {
 	require.Empty(t, taken)
 
 	strict := given{name: "strict", options: doc(t, "validator", bson.D{{Key: "n", Value: bson.D{{Key: "$gt", Value: 2}}}}), documents: people(t, 5, "x")}
+	kept := given{name: "kept", options: doc(t, "validator", bson.D{{Key: "n", Value: bson.D{{Key: "$gte", Value: 0}}}}), documents: people(t, 5, "x")}
+	o, _ = attempt(t, db, makeBackup(t, kept), "r0")
+	stageAndProve(t, o)
+
 	o, _ = attempt(t, db, makeBackup(t, strict), "r2")
 	_, err = Stage(t.Context(), o)
 	var refused *RefusedError

@@ -17,11 +17,13 @@ type sending struct {
 	ctx     context.Context //nolint:containedctx // a sending lives as long as the call that began it
 	sc      StagedCollection
 	ordered bool
-	// validated says that the collection has a validator; raw, that it is a time series that holds its buckets itself.
-	validated, raw bool
-	group          *errgroup.Group
-	packed         chan *batch
-	senders        atomic.Int64
+	raw     bool // it is a time series that holds its buckets itself
+	// bypass says that the collection's validator is passed over: since it has refused a document, or from the beginning where a batch in
+	// order could not be sent again.
+	bypass  atomic.Bool
+	group   *errgroup.Group
+	packed  chan *batch
+	senders atomic.Int64
 }
 
 // pack reads the file into batches. The file is compared with the manifest at its end: all of it may have been sent by
@@ -144,7 +146,7 @@ const mayNotWriteBuckets = "the buckets of a time series lie in a system collect
 // send inserts a batch.
 func (s *sending) send(b *batch) error {
 	defer s.l.done(b)
-	b.bypass, b.raw = s.validated, s.raw
+	b.bypass, b.raw = s.bypass.Load(), s.raw
 	began := time.Now()
 	there, err := insert(s.ctx, s.l.o.DB, s.sc.Stage, s.sc.Name, b, s.ordered)
 	if isBuckets(s.sc.Stage) && code(err) == codeUnauthorized {
@@ -152,6 +154,9 @@ func (s *sending) send(b *batch) error {
 	}
 	if err != nil {
 		return err
+	}
+	if b.bypass {
+		s.bypass.Store(true)
 	}
 	if len(there) > 0 {
 		same, err := alike(s.ctx, s.l.o.DB, s.sc.Stage, b, there)

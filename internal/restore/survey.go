@@ -78,7 +78,7 @@ type Rights struct {
 func DumpActions() []string { return []string{"listCollections", "listIndexes", "find"} }
 
 // Actions are what staging, swapping and merging need on a database. The built-in role
-// readWrite includes them all. Where collections have validators, bypassDocumentValidation is needed, too, which dbAdmin includes.
+// readWrite includes them all. Where documents do not satisfy a validator, bypassDocumentValidation is needed, too, which dbAdmin includes.
 func Actions() []string {
 	return append(DumpActions(), "insert", "update", "remove", "createCollection", "createIndex", "dropCollection", "renameCollectionSameDB")
 }
