@@ -16,9 +16,12 @@ type change struct {
 }
 
 func compileUpdate(u value) (change, error) {
+	if d, ok := literalReplacement(u); ok {
+		return change{replacement: true, with: d}, nil
+	}
 	d, ok := u.DocumentOK()
 	if !ok {
-		return change{}, unsupported("updates by an aggregation pipeline")
+		return change{}, unsupported("updates by an aggregation pipeline, unless it replaces the document by a literal one")
 	}
 	if !isOperators(d) {
 		for e := range elements(d) {
@@ -40,6 +43,19 @@ func compileUpdate(u value) (change, error) {
 		}
 	}
 	return change{with: d}, nil
+}
+
+// literalReplacement returns the document of [{$replaceWith: {$literal: {…}}}].
+func literalReplacement(u value) (document, bool) {
+	stages, ok := u.ArrayOK()
+	if !ok || countElements(document(stages)) != 1 {
+		return nil, false
+	}
+	v, err := document(stages).LookupErr("0", "$replaceWith", "$literal")
+	if err != nil {
+		return nil, false
+	}
+	return v.DocumentOK()
 }
 
 // apply gives the changed document. inserting is for an upsert.

@@ -255,6 +255,22 @@ func TestAConflictOfKeysIsNamed(t *testing.T) {
 	require.Len(t, documentsOf(t, db, "c"), 2)
 }
 
+// A server inserts a field whose name begins with a dollar, and refuses it in a document that replaces another unless it is a literal.
+func TestADocumentWithDollarsReplacesAnother(t *testing.T) {
+	onServers(t, func(t *testing.T, db *mongo.Database, _ *mongotest.Server) {
+		if small(t, db) {
+			t.Skip("this server has no updates by pipelines")
+		}
+		good := doc(t, "_id", "a", "$price", bson.D{{Key: "$add", Value: bson.A{1, 2}}}, "x", "$y")
+		fill(t, db, given{name: "c", documents: []bson.Raw{doc(t, "_id", "a", "v", "damaged"), doc(t, "_id", "b", "v", "stays")}})
+		source := makeBackup(t, given{name: "c", documents: []bson.Raw{good}})
+		done, err := Partial(t.Context(), partialAttempt(t, db, source, "r1", Filter{}, Overwrite))
+		require.NoError(t, err)
+		require.EqualValues(t, 1, done.Collections[0].Overwrite)
+		require.Equal(t, string(good), documentsOf(t, db, "c")[`"a"`])
+	})
+}
+
 // The same number in another type is the same _id to the server.
 func TestAnIDOfAnotherTypeOfNumberIsTheSame(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -132,7 +133,7 @@ func (p *partial) exchange(ctx context.Context, collection string, of, next bson
 	if next == nil {
 		command = append(command, bson.E{Key: "remove", Value: true})
 	} else {
-		command = append(command, bson.E{Key: "update", Value: next})
+		command = append(command, bson.E{Key: "update", Value: replacement(next)})
 	}
 	tried := false
 	err := persist(ctx, func() error {
@@ -192,7 +193,7 @@ func (p *partial) putBack(ctx context.Context, collection string, doc bson.Raw, 
 
 // update is for documents with an empty timestamp, which findAndModify would fill in.
 func (p *partial) update(ctx context.Context, collection string, doc bson.Raw) error {
-	change := bson.D{{Key: "q", Value: bson.D{{Key: "_id", Value: doc.Lookup("_id")}}}, {Key: "u", Value: doc}}
+	change := bson.D{{Key: "q", Value: bson.D{{Key: "_id", Value: doc.Lookup("_id")}}}, {Key: "u", Value: replacement(doc)}}
 	command := bson.D{
 		{Key: "update", Value: collection}, {Key: "updates", Value: bson.A{change}},
 	}
@@ -213,6 +214,16 @@ func (p *partial) update(ctx context.Context, collection string, doc bson.Raw) e
 		}
 	}
 	return err
+}
+
+// replacement is the update that puts a document in the place of another. Where the name of a field begins with a dollar, servers take it as
+// a literal only: they insert such documents from 5.0 on, and would refuse them here.
+func replacement(doc bson.Raw) any {
+	elements, err := doc.Elements()
+	if err != nil || !slices.ContainsFunc(elements, func(e bson.RawElement) bool { return strings.HasPrefix(e.Key(), "$") }) {
+		return doc
+	}
+	return bson.A{bson.D{{Key: "$replaceWith", Value: bson.D{{Key: "$literal", Value: doc}}}}}
 }
 
 // bypassing is a command past the collection's validator.
