@@ -355,7 +355,7 @@ func (r *rehearsal) answer(ctx context.Context, t client.Client, id string) erro
 // told apart: the playbook asks, and what it asks is told.
 func connected(ctx context.Context, c *mongo.Client) []string {
 	var names []string
-	found, err := c.Database("admin").Aggregate(ctx, mongo.Pipeline{
+	found, err := restore.Primary(c.Database("admin")).Aggregate(ctx, mongo.Pipeline{
 		{{Key: "$currentOp", Value: bson.D{{Key: "allUsers", Value: true}, {Key: "idleConnections", Value: true}}}},
 	})
 	if err != nil {
